@@ -1,1 +1,1 @@
-"""sigform."""
+"""The `sigform` command: every installed sigform domain behind one name."""
