@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from torch import Tensor
+
 from sigform_core.weights import load_weights, save_weights
 from sigform_forecast import informer
 from sigform_forecast.informer import (
@@ -18,7 +20,6 @@ from sigform_forecast.informer import (
     rename_published,
     sample_size,
 )
-from torch import Tensor
 
 SMALL = InformerConfig(
     enc_in=3, dec_in=3, c_out=2, seq_len=40, label_len=10, out_len=7, factor=2, d_model=16,
@@ -42,7 +43,8 @@ def published(name: str) -> tuple[Informer, list[Tensor], list[Tensor] | None, d
     model = kind.from_reference(json.loads(metadata["config"]), state)
     inputs = [tensors[f"input.{k}"] for k in ("x_enc", "x_mark_enc", "x_dec", "x_mark_dec")]
     calls = sorted(
-        (k for k in tensors if k.startswith("prob.index_sample.")), key=lambda k: int(k.split(".")[-1])
+        (k for k in tensors if k.startswith("prob.index_sample.")),
+        key=lambda k: int(k.split(".")[-1]),
     )
     return model, inputs, [tensors[k] for k in calls] or None, tensors
 
@@ -58,7 +60,9 @@ def inputs_for(config: InformerConfig, batch: int = 2, seed: int = 0) -> list[Te
         marks = [torch.rand(batch, n, config.features, generator=draw) - 0.5
                  for n in (config.seq_len, decoder)]  # fmt: skip
     else:
-        marks = [torch.randint(1, 4, (batch, n, 5), generator=draw) for n in (config.seq_len, decoder)]
+        marks = [
+            torch.randint(1, 4, (batch, n, 5), generator=draw) for n in (config.seq_len, decoder)
+        ]
     x_enc = torch.randn(batch, config.seq_len, config.enc_in, generator=draw)
     x_dec = torch.randn(batch, decoder, config.dec_in, generator=draw)
     return [x_enc, marks[0], x_dec, marks[1]]
@@ -95,11 +99,11 @@ def test_reference_refuses_what_does_not_fit() -> None:
     config = json.loads(metadata["config"])
     state = {k.removeprefix("state."): v for k, v in tensors.items() if k.startswith("state.")}
     gone = {k: v for k, v in state.items() if k != "projection.bias"}
-    with pytest.raises(ValueError, match="projection.bias missing"):
+    with pytest.raises(ValueError, match=r"projection\.bias missing"):
         Informer.from_reference(config, gone)
-    with pytest.raises(ValueError, match="extra.weight unexpected"):
+    with pytest.raises(ValueError, match=r"extra\.weight unexpected"):
         Informer.from_reference(config, {**state, "extra.weight": torch.ones(1)})
-    with pytest.raises(ValueError, match="projection.bias has shape"):
+    with pytest.raises(ValueError, match=r"projection\.bias has shape"):
         Informer.from_reference(config, {**state, "projection.bias": torch.ones(3)})
     with pytest.raises(ValueError, match="unknown|horizonn"):
         Informer.from_reference({**config, "horizonn": 3}, state)
