@@ -12,9 +12,12 @@ SAMPLE = Path(__file__).with_name("sample_app.py")
 TESTS = Path(__file__).parents[1]
 
 
+CHANGES_OUTPUT = ("FORCE_COLOR", "NO_COLOR", "PYTHONUNBUFFERED", "TERM")
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's environment without colour wishes, with tests/ importable."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "FORCE_COLOR", "TERM")}
+    """This process's environment without wishes for its output, with tests/ importable."""
+    kept = {name: value for name, value in os.environ.items() if name not in CHANGES_OUTPUT}
     return {**kept, "PYTHONPATH": str(TESTS), "TERM": "xterm", **(extra or {})}
 
 

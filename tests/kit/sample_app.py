@@ -118,9 +118,15 @@ def steps(common: Common) -> None:
 
 @app.command()
 def many() -> None:
-    """Print more lines than a pipe holds."""
+    """Print more lines than a pipe holds, and leave the last ones in the buffer."""
     for n in range(100_000):
-        click.echo(n)
+        sys.stdout.write(f"{n}\n")
+
+
+@app.command()
+def few() -> None:
+    """Leave one line in the buffer."""
+    sys.stdout.write("0\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -9,7 +11,7 @@ from click.testing import CliRunner
 from kit.processes import SAMPLE, environment, sample
 from kit.sample_app import app
 
-from sigform_kit import App, InputError, LateCommand
+from sigform_kit import App, InputError, LateCommand, run
 
 HEAVY = ("torch", "pandas", "numpy", "scipy", "lightning", "matplotlib", "ray", "rich", "mne")
 
@@ -155,3 +157,14 @@ def test_an_app_is_a_late_command_of_another(text):
 def test_shell_completion_lists_subcommands():
     asked = {"_SAMPLE_COMPLETE": "bash_complete", "COMP_WORDS": "sample l", "COMP_CWORD": "1"}
     assert sample(env=asked).stdout.split() == ["plain,late", "plain,leave"]
+
+
+def test_the_example_of_the_readme_works(tmp_path, capsys):
+    readme = Path(__file__).parents[2] / "shared" / "kit" / "README.md"
+    code = readme.read_text().partition("```python\n")[2].partition("```")[0]
+    example: dict[str, Any] = {}
+    exec(code, example)
+    (tmp_path / "in.txt").write_text("abc")
+    assert run(example["app"], [str(tmp_path / "in.txt"), "-o", str(tmp_path / "out.txt")]) == 0
+    assert (tmp_path / "out.txt").read_text() == "ABC"
+    assert capsys.readouterr().out == f"wrote {tmp_path / 'out.txt'}\n"

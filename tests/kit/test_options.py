@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 from kit.sample_app import app
 
-from sigform_kit import Common, common_options, run
+from sigform_kit import Common, common_options, resolved_settings, run, to_toml
 
 
 @pytest.fixture
@@ -112,7 +112,9 @@ def test_a_config_file_fills_defaults_and_the_command_line_wins(settle, tmp_path
         ("debug = true", "c.toml: no option named 'debug'."),
         ("horizon = 3.5", "c.toml: horizon: '3.5' is not a valid integer."),
         ("horizon = true", "c.toml: horizon: 'true' is not a valid integer."),
-        ("horizon = [3]", "c.toml: horizon: value is [3]; needs one value"),
+        ("horizon = [3]", "c.toml: horizon: value is ['3']; needs one value"),
+        ("device = ['cpu']", "c.toml: device: value is ['cpu']; needs one value"),
+        ("out = ['a']", "c.toml: out: value is ['a']; needs one value"),
         ("column = 'a'", "c.toml: column: value is 'a'; needs a list"),
         ("loud = 1", "c.toml: loud: value is 1; needs true or false"),
         ("jobs = 0", "c.toml: jobs: 0 is not in the range x>=1."),
@@ -146,3 +148,29 @@ def test_a_required_option_may_come_from_the_file(tmp_path):
     path.write_text('target = "load"')
     assert CliRunner().invoke(strict, ["--config", str(path)]).stdout == "load True\n"
     assert CliRunner().invoke(strict, []).exit_code == 2
+
+
+class Names(click.ParamType):
+    name = "names"
+
+    def convert(self, value, param, ctx):
+        del param, ctx
+        return tuple(value.split(",")) if isinstance(value, str) else tuple(value)
+
+
+def test_a_type_that_makes_lists_takes_them_from_the_file(tmp_path):
+    @click.command()
+    @click.option("--names", type=Names(), default=())
+    @click.option("--text")
+    @common_options("config")
+    def listing(names: tuple[str, ...], text: str | None, common: Common) -> None:
+        del common
+        click.echo(f"{names} {text} {to_toml(resolved_settings(click.get_current_context()))}")
+
+    path = tmp_path / "c.toml"
+    for line in ('names = ["a", "b"]', "names = []"):
+        path.write_text(line)
+        assert line in CliRunner().invoke(listing, ["--config", str(path)]).stdout
+    path.write_text('text = ["a"]')
+    done = CliRunner().invoke(listing, ["--config", str(path)])
+    assert "text: value is ['a']; needs one value" in done.stderr

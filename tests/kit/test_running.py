@@ -88,7 +88,7 @@ def test_a_closed_pipe_ends_quietly():
 def test_a_full_disk_behind_stdout_is_reported():
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
-            [sys.executable, str(SAMPLE), "--version"],
+            [sys.executable, str(SAMPLE), "few"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

@@ -46,9 +46,10 @@ def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> Pa
             raise UsageError(f"{path}: no option named {key!r}.{hint}", ctx)
         try:
             words = _as_words(option, value)
-            option.type_cast_value(ctx, words)
+            _check(option, ctx, words)
         except (click.BadParameter, ValueError) as error:
-            raise UsageError(f"{path}: {key}: {_reason(error)}", ctx) from error
+            reason = error.message if isinstance(error, click.BadParameter) else str(error)
+            raise UsageError(f"{path}: {key}: {reason}", ctx) from error
         if option.name is not None:
             defaults[option.name] = words
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
@@ -61,10 +62,21 @@ def _as_words(option: click.Option, value: object) -> object:
         if not isinstance(value, bool):
             raise ValueError(f"value is {value!r}; needs true or false")
         return value
-    many = option.multiple or option.nargs != 1
-    if isinstance(value, list) != many:
-        raise ValueError(f"value is {value!r}; needs {'a list' if many else 'one value'}")
-    return [_word(item) for item in value] if isinstance(value, list) else _word(value)
+    if isinstance(value, list):
+        return [_word(item) for item in value]
+    if option.multiple or option.nargs != 1:
+        raise ValueError(f"value is {value!r}; needs a list")
+    return _word(value)
+
+
+def _check(option: click.Option, ctx: click.Context, words: object) -> None:
+    """Is it a value of the option? A list is one only where the option's type makes it one."""
+    try:
+        converted = option.type_cast_value(ctx, words)
+    except TypeError:
+        converted = None
+    if isinstance(words, list) and not isinstance(converted, list | tuple):
+        raise ValueError(f"value is {words!r}; needs one value")
 
 
 def _word(value: object) -> str:
@@ -73,7 +85,3 @@ def _word(value: object) -> str:
     if isinstance(value, str | int | float | datetime.date | datetime.time):
         return str(value)
     raise ValueError(f"value is {value!r}; needs a string, a number, true or false")
-
-
-def _reason(error: Exception) -> str:
-    return error.message if isinstance(error, click.BadParameter) else str(error)

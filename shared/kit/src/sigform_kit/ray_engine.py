@@ -94,4 +94,5 @@ def _join(ray: Any, address: str) -> None:
     except (RuntimeError, ValueError) as error:
         raise InputError(f"engine ray: cannot join {address}: {describe(error)}") from error
     # Ray tells of dead actors on stdout, among our results, and has no public switch for it.
-    importlib.import_module("ray._private.worker")._worker_logs_enabled = False
+    internals: Any = importlib.import_module("ray._private.worker")
+    internals._worker_logs_enabled = False

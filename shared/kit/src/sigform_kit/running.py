@@ -53,7 +53,6 @@ def run(app: click.Command, args: Sequence[str] | None = None) -> int:
         _to_stderr(f"{name}: interrupted")
         return INTERRUPTED
     except BrokenPipeError:
-        _silence_stdout()
         return FAILED
     except InputsFailedError as error:
         for which, why in error.failures:
@@ -64,6 +63,8 @@ def run(app: click.Command, args: Sequence[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - the last resort of every command
         hint = "" if debug else " (run again with --debug for the traceback)"
         return _report(name, error, debug, FAILED, hint)
+    finally:
+        _settle_stdout()
 
 
 def _invoke(app: click.Command, words: list[str], name: str) -> int:
@@ -110,8 +111,11 @@ def _to_stderr(line: str) -> None:
         click.echo(line, err=True)
 
 
-def _silence_stdout() -> None:
-    """Points stdout nowhere: Python flushes it once more while it shuts down."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
-    os.close(nowhere)
+def _settle_stdout() -> None:
+    """Drops what stdout does not take: Python would try again, complain and change the code."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
