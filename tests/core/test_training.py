@@ -315,13 +315,18 @@ def test_time_limit_validates_and_saves_at_its_end(tmp_path: Path) -> None:
 
 
 def test_patience_stops_and_stays_stopped(tmp_path: Path) -> None:
-    patient = {"max_steps": 500, "patience": 2, "mode": "max", "validate_every": 3}
-    result = fit(Regressor(), loaders(), on_cpu(tmp_path, **patient))
-    scores = [row["val_loss"] for row in result.history if "val_loss" in row]
-    assert result.stopped_by == "patience"
-    assert result.steps < 500
-    assert max(scores) == scores[-3]
-    module = Regressor()
+    scores = [5.0, 4.0, 6.0, 3.0, 7.0, 3.0, 2.0]
+
+    class Scripted(Regressor):
+        def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
+            self.log("val_loss", scores[self.global_step // 3 - 1])
+
+    patient = {"max_steps": 500, "patience": 2, "validate_every": 3}
+    result = fit(Scripted(), loaders(), on_cpu(tmp_path, **patient))
+    # The third score counts for nothing once the fourth was better; the last is never asked for.
+    assert [row["val_loss"] for row in result.history if "val_loss" in row] == scores[:6]
+    assert (result.stopped_by, result.steps, result.best_score) == ("patience", 18, 3.0)
+    module = Scripted()
     again = fit(module, loaders(), on_cpu(tmp_path, resume=True, **patient))
     assert again == result
     assert torch.equal(saved_weights(result.last_path), weights(module))
@@ -426,7 +431,7 @@ sys.path.insert(0, sys.argv[1])
 from test_training import Regressor, fit, loaders, on_cpu
 
 def kill(step, total, metrics):
-    if step == 15:
+    if step == 17:
         os.kill(os.getpid(), signal.SIGKILL)
 
 fit(Regressor(), loaders(), on_cpu(Path(sys.argv[2])), on_progress=kill)
@@ -439,7 +444,8 @@ def test_killed_it_ends_the_same(tmp_path: Path) -> None:
     command = [sys.executable, "-c", SCRIPT, str(Path(__file__).parent), str(run_dir)]
     killed = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    # It was killed after step 15, and had last saved itself at step 12.
+    # It had saved itself at step 12 and logged step 16; the kill may have cut another row.
+    assert "\n16," in (run_dir / "metrics.csv").read_text()
     with (run_dir / "metrics.csv").open("a") as file:
         file.write("1")
     module = Regressor()
