@@ -153,8 +153,8 @@ class ForecastNetwork(nn.Module):
     """A scaled window in, the scaled horizon out, whatever the window's level and spread.
 
     `forward(values, marks, known)`: values (B, L, 1 + C) with the series in the first column,
-    marks (B, L + T, F), known (B, L + T, G); returns (B, T), float32. With the profile on, a new
-    network returns the profile's forecast: Informer's output starts at zero.
+    marks (B, L + T, F), known (B, L + T, G); returns (B, T), float32. Informer's output starts at
+    zero, so that a new network returns the profile's forecast, or without one the last value.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -162,8 +162,7 @@ class ForecastNetwork(nn.Module):
         self.config = config
         self.informer = Informer(config.informer())
         self.profile = SeasonalProfile(config) if config.profile else None
-        if self.profile is not None:
-            nn.init.zeros_(self.informer.projection.weight)
+        nn.init.zeros_(self.informer.projection.weight)
         nn.init.zeros_(self.informer.projection.bias)
 
     def forward(self, values: Tensor, marks: Tensor, known: Tensor) -> Tensor:

@@ -153,7 +153,7 @@ class Scaler:
 
     @classmethod
     def fit(cls, panel: Panel) -> Scaler:
-        """Measure a panel; what does not vary gets a standard deviation of 1."""
+        """Measure a panel; what does not vary gets its own size as its standard deviation, or 1."""
         starts, lengths = panel.bounds[:-1], panel.lengths
         mean = np.add.reduceat(panel.values, starts) / lengths
         spread = np.square(panel.values - np.repeat(mean, lengths))
@@ -178,8 +178,8 @@ class Scaler:
 
 
 def positive(std: Floats, size: Floats) -> Floats:
-    """`std` with 1 where it is zero or lost in the rounding of values as large as `size`."""
-    return np.where(std > 1e-12 * np.maximum(size, 1e-300), std, 1.0)
+    """`std`; where it is zero or lost in the rounding of values of this `size`, the size, or 1."""
+    return np.where(std > 1e-12 * np.maximum(size, 1e-300), std, np.where(size > 0, size, 1.0))
 
 
 class Batch(NamedTuple):
