@@ -30,6 +30,20 @@ _CLOCK_WORDS = {"h": "hour", "min": "minute", "s": "second", "ms": "millisecond"
 # What people still type: the aliases that pandas 3 removed, and the bare units of the Informer.
 _OLD_ALIASES = {"H": "h", "T": "min", "S": "s", "L": "ms", "U": "us", "d": "D", "w": "W", "b": "B",
                 "A": "Y", "AS": "YS", "SM": "SME", "m": "M"}  # fmt: skip
+_FIELDS = {  # first value, and what divides the rest
+    "second": (0, 59), "minute": (0, 59), "hour": (0, 23), "day_of_week": (0, 6), "day": (1, 30),
+    "day_of_year": (1, 365), "week": (1, 52), "month": (1, 11),
+}  # fmt: skip
+_FEATURES = {
+    "s": ("second", "minute", "hour", "day_of_week", "day", "day_of_year"),
+    "t": ("minute", "hour", "day_of_week", "day", "day_of_year"),
+    "h": ("hour", "day_of_week", "day", "day_of_year"),
+    "d": ("day_of_week", "day", "day_of_year"),
+    "b": ("day_of_week", "day", "day_of_year"),
+    "w": ("day", "week"),
+    "m": ("month",),
+    "a": ("month",),
+}
 _FREQ_HELP = "s, min, h, D, B, W, MS, ME, QS, QE, YS or YE, with a number before it if need be"
 
 
@@ -234,22 +248,14 @@ def time_features(index: pd.Index, code: str) -> NDArray[np.float32]:
     """
     if not isinstance(index, pd.DatetimeIndex):
         return np.zeros((len(index), 1), np.float32)
-    names = {
-        "s": "second minute hour weekday day yearday",
-        "t": "minute hour weekday day yearday",
-        "h": "hour weekday day yearday",
-        "d": "weekday day yearday",
-        "b": "weekday day yearday",
-        "w": "day week",
-        "m": "month",
-        "a": "month",
-    }.get(code)
-    if names is None:
-        raise ValueError(f"feature code is {code!r}; needs one of s, t, h, d, b, w, m, a")
-    columns = names.split()
-    features = np.empty((len(index), len(columns)), np.float32)
-    for column, name in enumerate(columns):
-        features[:, column] = _feature(index, name)
+    if code not in _FEATURES:
+        raise ValueError(f"feature code is {code!r}; needs one of {', '.join(_FEATURES)}")
+    fields = _FEATURES[code]
+    features = np.empty((len(index), len(fields)), np.float32)
+    for column, name in enumerate(fields):
+        first, span = _FIELDS[name]
+        values = index.isocalendar()["week"] if name == "week" else getattr(index, name)
+        features[:, column] = (values.to_numpy(np.float64) - first) / span - 0.5
     return features
 
 
@@ -261,25 +267,10 @@ def time_tables(index: pd.Index, code: str) -> Ints:
     width = 5 if code == "t" else 4
     tables = np.zeros((len(index), width), np.int64)
     if isinstance(index, pd.DatetimeIndex):
-        fields = (index.month, index.day, index.weekday, index.hour, index.minute // 15)
+        fields = (index.month, index.day, index.day_of_week, index.hour, index.minute // 15)
         for column, field in enumerate(fields[:width]):
             tables[:, column] = field
     return tables
-
-
-def _feature(index: pd.DatetimeIndex, name: str) -> NDArray[np.float64]:
-    if name == "week":
-        return index.isocalendar()["week"].to_numpy(np.float64) / 52 - 0.5 - 1 / 52
-    field, first, span = {
-        "second": (index.second, 0, 59),
-        "minute": (index.minute, 0, 59),
-        "hour": (index.hour, 0, 23),
-        "weekday": (index.dayofweek, 0, 6),
-        "day": (index.day, 1, 30),
-        "yearday": (index.dayofyear, 1, 365),
-        "month": (index.month, 1, 11),
-    }[name]
-    return (field.to_numpy(np.float64) - first) / span - 0.5
 
 
 def _dates(index: pd.Index) -> pd.DatetimeIndex:

@@ -26,6 +26,12 @@ Floats = NDArray[np.float64]
 SHOWN = 5  # series that get a line each; more are summed up in one
 STEP_RUN = 5  # equal steps in a row that are no accident
 GRID_LIMIT = 20  # times the rows that a grid may have
+_FILL_WORDS = {
+    "interpolate": "by interpolation",
+    "previous": "with the previous value",
+    "zero": "with zero",
+    "seasonal": "with the value of one season before",
+}
 
 
 @dataclass(frozen=True)
@@ -83,6 +89,9 @@ class _Placed:
     def off_grid(self) -> Bools:
         stamps = self.calendar.stamps(self.steps, self.index, phase=self.phase)
         return _times(stamps) != self.times
+
+    def when(self, row: Any) -> str:
+        return _when(self.index[row], self.calendar)
 
     @cached_property
     def starts(self) -> NDArray[np.intp]:
@@ -149,7 +158,9 @@ def repair(
             grid.fill_covariate(name, index)
     data: dict[str, Any] = {"unique_id": placed.names.take(grid.codes), "ds": index}
     repaired = pd.DataFrame({**data, **{name: values[name] for name in names}}, copy=False)
-    return repaired if kept.all() else repaired[kept].reset_index(drop=True), lines
+    if not kept.all():
+        repaired = repaired.loc[kept].reset_index(drop=True)
+    return repaired, lines
 
 
 def _place(frame: pd.DataFrame, calendar: Calendar) -> _Placed:
@@ -238,7 +249,8 @@ def _each(
         message = f"{label}: {say(count, mine)}"
         if name is None:
             counts = np.bincount(placed.codes[rows], weights)
-            message += f"; most in {str(placed.names[counts.argmax()])!r} ({counts.max():,.0f})"
+            if counts.max() > 1:
+                message += f"; most in {str(placed.names[counts.argmax()])!r} ({counts.max():,.0f})"
         first: Any = placed.index[rows[mine[0]]]
         yield Finding(code, severity, name, count, first, message)
 
@@ -254,11 +266,12 @@ def _frequency(placed: _Placed) -> Iterator[Finding]:
         misfit = _misfit(placed, forward, off)
         if misfit:
             what = f"--freq {calendar.freq} does not fit: {misfit}"
-            yield Finding("wrong_frequency", "error", None, len(off), index[0], what)
+            first: Any = index[0]
+            yield Finding("wrong_frequency", "error", None, len(off), first, what)
             return
     yield from _each("off_grid", "warning", placed, off, lambda count, mine: (
         f"{_count(count, 'timestamp')} off the calendar ({calendar.describe()}), "
-        f"first {index[off[mine[0]]]}"
+        f"first {placed.when(off[mine[0]])}"
     ))  # fmt: skip
     yield from _mixed(placed, raw)
 
@@ -271,9 +284,9 @@ def _misfit(placed: _Placed, forward: Ints, off: NDArray[np.intp]) -> str:
     close = 0.67 < float(np.median(forward)) / calendar.step < 1.5
     if common != calendar.step and not close:
         return f"the commonest step is {_step_words(calendar, common)}"
-    jitter = calendar.unit in ("clock", "day") and close
-    if len(off) > 0.5 * len(placed.times) and not jitter:
-        return f"{_count(len(off), 'timestamp')} lie elsewhere, first {placed.index[off[0]]}"
+    jitter = calendar.unit in ("clock", "day") and close and counts.max() < 0.5 * len(forward)
+    if len(off) > 0.2 * len(placed.times) and not jitter:
+        return f"{_count(len(off), 'timestamp')} lie elsewhere, first {placed.when(off[0])}"
     return ""
 
 
@@ -310,7 +323,7 @@ def _mixed(placed: _Placed, raw: Ints) -> Iterator[Finding]:
     rows, lengths = starts[odd], lengths[odd]
     yield from _each("mixed_frequency", "warning", placed, rows, lambda count, mine: (
         f"{_count(count, 'step')} of {_step_words(calendar, int(key[rows[mine[0]]]))} "
-        f"instead of {_step_words(calendar, calendar.step)}, from {placed.index[rows[mine[0]]]} on"
+        f"instead of {_step_words(calendar, calendar.step)}, from {placed.when(rows[mine[0]])} on"
     ), lengths)  # fmt: skip
 
 
@@ -330,7 +343,7 @@ def _order(placed: _Placed, frame: pd.DataFrame) -> Iterator[Finding]:
         return
     sizes = dict(zip(placed.names, np.bincount(placed.codes).tolist(), strict=True))
     for name, (count, first) in found.items():
-        where = "" if first is None else f", first {first}"
+        where = "" if first is None else f", first {_when(first, placed.calendar)}"
         message = f"{name!r}: {_count(count, 'row')} out of order of time{where}; sorted"
         severity: Severity = "warning"
         if count > 1 and count == sizes.get(name, 0) - 1:
@@ -347,9 +360,9 @@ def _neighbours(placed: _Placed, y: Floats) -> Iterator[Finding]:
     spring, autumn = _daylight_saving(placed, holes, absent, doubled)
     parts = []
     if len(spring):
-        parts.append(f"an hour is absent in spring (first after {index[spring[0]]})")
+        parts.append(f"an hour is absent in spring (first after {placed.when(spring[0])})")
     if len(autumn):
-        parts.append(f"an hour is doubled in autumn (first {index[autumn[0]]})")
+        parts.append(f"an hour is doubled in autumn (first {placed.when(autumn[0])})")
     if parts:
         first: Any = index[min([*spring[:1], *autumn[:1]])]
         message = f"local time with daylight saving: {' and '.join(parts)}; --timezone resolves it"
@@ -358,18 +371,18 @@ def _neighbours(placed: _Placed, y: Floats) -> Iterator[Finding]:
     differ = ~np.isclose(y[doubled], y[doubled - 1], rtol=0, atol=0, equal_nan=True)
     yield from _each("duplicates", "warning", placed, doubled, lambda count, mine: (
         f"{_count(count, 'timestamp')} repeated, {differ[mine].sum():,} with another value, "
-        f"first {index[doubled[mine[0]]]}"
+        f"first {placed.when(doubled[mine[0]])}"
     ))  # fmt: skip
     leaps = _leap_days(placed, holes, absent)
     yield from _each("leap_days", "info", placed, leaps, lambda count, mine: (
-        f"{_count(count, 'leap day')} absent, first after {index[leaps[mine[0]]]}"
+        f"{_count(count, 'leap day')} absent, first after {placed.when(leaps[mine[0]])}"
     ))  # fmt: skip
     holes = np.setdiff1d(holes, leaps)
     sizes = absent[holes]
 
     def say(count: int, mine: NDArray[np.intp]) -> str:
         worst = mine[sizes[mine].argmax()]
-        runs = f"longest run {sizes[worst]:,} after {index[holes[worst]]}"
+        runs = f"longest run {sizes[worst]:,} after {placed.when(holes[worst])}"
         return f"{_count(count, 'timestamp')} absent, {runs}"
 
     yield from _each("gaps", "warning", placed, holes, say, sizes)
@@ -387,7 +400,7 @@ def _daylight_saving(
         return nothing, nothing
 
     def changing(stamps: pd.DatetimeIndex) -> Bools:
-        night = (stamps.weekday == 6) & (stamps.hour <= 3)
+        night = (stamps.day_of_week == 6) & (stamps.hour <= 3)
         return np.asarray(night & stamps.month.isin((3, 4, 9, 10, 11)))
 
     lost = index[holes] + pd.Timedelta(microseconds=calendar.step)
@@ -396,23 +409,28 @@ def _daylight_saving(
 
 
 def _leap_days(placed: _Placed, holes: NDArray[np.intp], absent: Ints) -> NDArray[np.intp]:
-    """The gaps of daily data that are a 29 February and nothing else."""
+    """The gaps of daily data that make a leap year one of 365 days."""
     wall = _wall(placed.index)
     if placed.calendar.unit != "day" or placed.calendar.step != DAY:
         return np.empty(0, np.intp)
     lost = pd.DatetimeIndex(wall[holes]) + pd.Timedelta(days=1)
-    return holes[(absent[holes] == 1) & np.asarray((lost.month == 2) & (lost.day == 29))]
+    alone = absent[holes] == 1
+    february = alone & np.asarray((lost.month == 2) & (lost.day == 29))
+    december = alone & np.asarray(lost.day_of_year == 366)
+    # Any 31 December may be missing; years of 365 days are those that lack nothing else.
+    others = placed.codes[holes[~(february | december)]]
+    return holes[february | (december & ~np.isin(placed.codes[holes], others))]
 
 
 def _values(placed: _Placed, y: Floats) -> Iterator[Finding]:
-    codes, starts, index = placed.codes, placed.starts, placed.index
+    codes, starts = placed.codes, placed.starts
     size = len(placed.names)
     rows = np.bincount(codes, minlength=size)
     finite = np.isfinite(y)
     filled = np.bincount(codes[finite], minlength=size)
     infinite = np.flatnonzero(np.isinf(y))
     yield from _each("infinite", "error", placed, infinite, lambda count, mine: (
-        f"{_count(count, 'infinite value')}, first {index[infinite[mine[0]]]}"
+        f"{_count(count, 'infinite value')}, first {placed.when(infinite[mine[0]])}"
     ))  # fmt: skip
     empty = filled == 0
     yield from _each(
@@ -426,7 +444,7 @@ def _values(placed: _Placed, y: Floats) -> Iterator[Finding]:
     ))  # fmt: skip
     gone = np.flatnonzero(np.isnan(y) & ~(empty | sparse)[codes])
     yield from _each("missing", "warning", placed, gone, lambda count, mine: (
-        f"{_count(count, 'value')} missing, first {index[gone[mine[0]]]}"
+        f"{_count(count, 'value')} missing, first {placed.when(gone[mine[0]])}"
     ))  # fmt: skip
     low, high = np.fmin.reduceat(y, starts), np.fmax.reduceat(y, starts)
     constant = starts[(filled > 2) & (low == high)]
@@ -458,7 +476,7 @@ def _covariates(frame: pd.DataFrame) -> Iterator[Finding]:
 
 
 def _lengths(placed: _Placed, y: Floats) -> Iterator[Finding]:
-    codes, index, season = placed.codes, placed.index, placed.calendar.season_length
+    codes, season = placed.codes, placed.calendar.season_length
     filled = np.flatnonzero(np.isfinite(y))
     counts = np.bincount(codes[filled], minlength=len(placed.names))
     short = placed.starts[(counts > 0) & (counts < max(2 * season, 3))]
@@ -471,9 +489,9 @@ def _lengths(placed: _Placed, y: Floats) -> Iterator[Finding]:
     ends = filled[np.flatnonzero(np.diff(codes[filled], append=-1))]  # last value of each series
     newest = placed.times[ends].max()
     early = ends[placed.times[ends] < newest]
-    last: Any = index[ends[placed.times[ends].argmax()]]
+    last = placed.when(ends[placed.times[ends].argmax()])
     yield from _each("ends_early", "warning", placed, early, lambda _, mine: (
-        f"ends early, at {index[early[mine[0]]]}; the others go on to {last}"
+        f"the last value is at {placed.when(early[mine[0]])}, that of others at {last}"
     ))  # fmt: skip
 
 
@@ -506,9 +524,10 @@ class _Grid:
         for name, column in self.values.items():
             self.values[name] = column[rows]
 
-    def stamp(self, row: int) -> Any:
+    def when(self, row: int) -> str:
         one = slice(row, row + 1)
-        return self.calendar.stamps(self.steps[one], self.like, phase=self.phase[one])[0]
+        stamps = self.calendar.stamps(self.steps[one], self.like, phase=self.phase[one])
+        return _when(stamps[0], self.calendar)
 
     def merge(self, how: Duplicates) -> None:
         """Make one row of all rows of a step."""
@@ -520,15 +539,13 @@ class _Grid:
         if how == "error":
             name = str(self.names[self.codes[extra[0]]])
             raise ValueError(
-                f"{name!r} has {self.stamp(int(extra[0]))} more than once; needs each time once, "
+                f"{name!r} has {self.when(int(extra[0]))} more than once; needs each time once, "
                 "or another rule for duplicates"
             )
         for label, _, mine in _by_series(self.names, self.codes[extra]):
             what = f"{_count(len(mine), 'repeated row')} of {label}"
             taken = "their mean" if how == "mean" else f"the {how}"
-            self.lines.append(
-                f"merged {what} into {taken}, first {self.stamp(int(extra[mine[0]]))}"
-            )
+            self.lines.append(f"merged {what} into {taken}, first {self.when(int(extra[mine[0]]))}")
         starts = np.flatnonzero(fresh)
         if how != "mean":
             self.keep(starts if how == "first" else np.append(starts[1:], len(fresh)) - 1)
@@ -575,8 +592,8 @@ class _Grid:
             name = str(self.names[self.codes[starts[series]]])
             raise ValueError(
                 f"{name!r} has {rows[series]:,} rows on {lengths[series]:,} steps of its calendar "
-                f"({self.calendar.describe()}) from {self.stamp(int(starts[series]))} to "
-                f"{self.stamp(int(ends[series]))}; needs another --freq or a wrong date put right"
+                f"({self.calendar.describe()}) from {self.when(int(starts[series]))} to "
+                f"{self.when(int(ends[series]))}; needs another --freq or a wrong date put right"
             )
         if lengths.sum() == len(self.codes):
             return
@@ -603,8 +620,8 @@ class _Grid:
             name = str(self.names[self.codes[holes[0]]])
             count = int((self.codes[holes] == self.codes[holes[0]]).sum())
             raise ValueError(
-                f"{name!r} lacks {_count(count, 'value')}, the first at {index[holes[0]]}; "
-                "needs none, or another rule for filling"
+                f"{name!r} lacks {_count(count, 'value')}, the first at "
+                f"{_when(index[holes[0]], self.calendar)}; needs none, or another rule for filling"
             )
         if fill == "drop":
             last = np.full(len(self.names), -1)
@@ -623,14 +640,13 @@ class _Grid:
             filled = _between(y, _times(index), holes, before, after)
         if fill == "seasonal":
             filled = self._seasonal(y, holes, filled)
-        how = {"zero": "with zero", "previous": "with the previous value",
-               "seasonal": "with the value of one season before"}.get(fill, "by interpolation")  # fmt: skip
         runs = after - before - 1
         for label, _, mine in _by_series(self.names, self.codes[holes]):
             worst = mine[runs[mine].argmax()]
             self.lines.append(
-                f"filled {_count(len(mine), 'missing value')} of {label} {how} "
-                f"(longest run {runs[worst]:,} from {index[before[worst] + 1]})"
+                f"filled {_count(len(mine), 'missing value')} of {label} {_FILL_WORDS[fill]} "
+                f"(longest run {runs[worst]:,} from "
+                f"{_when(index[before[worst] + 1], self.calendar)})"
             )
         y[holes] = filled
         return keep
@@ -696,6 +712,11 @@ def _between(
     # Weights rather than a slope: the difference of two huge values may overflow.
     line = np.where(left == right, low, low * (1 - share) + high * share)
     return np.where((before < 0) & (after < 0), 0.0, line)
+
+
+def _when(stamp: Any, calendar: Calendar) -> str:
+    """A timestamp without the midnight that says nothing in a calendar of days."""
+    return str(stamp) if calendar.unit == "clock" else str(stamp).removesuffix(" 00:00:00")
 
 
 def _count(number: int, word: str) -> str:

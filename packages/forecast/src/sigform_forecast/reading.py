@@ -43,7 +43,6 @@ Floats = NDArray[np.float64]
 SAMPLE_BYTES = 1 << 20
 SAMPLE_ROWS = 3_000
 SAMPLE_CELLS = 60_000
-PARSE_ROWS = 200_000  # dates parsed at once; bounds the Python strings alive
 
 MISSING = ("", "na", "n/a", "nan", "null", "none", "-", "--", ".", "?", "#n/a")
 _MISSING = frozenset(MISSING)
@@ -95,20 +94,23 @@ class Dialect:
             return [str(value) for value in index.as_unit(wanted).asi8]
         if self.date_format == "integer":
             return [str(value) for value in index]
-        template = self.date_format.replace("%K", "W%V").replace("%z", "%%z")
+        template = self.date_format.replace("%K", "W%V")
         if "%V" in template:
             template = template.replace("%Y", "%G")
-        quarters = [str(quarter) for quarter in index.quarter]
-        offsets = [stamp.isoformat()[-6:] if stamp.tzinfo else "" for stamp in index]
-        texts = [
-            text.replace("%q", quarter).replace("%z", offset)
-            for text, quarter, offset in zip(
-                index.strftime(template.replace("%q", "%%q")), quarters, offsets, strict=True
-            )
-        ]
-        if self.padded:
-            return texts
-        return [re.sub(r"(?<![\d:.])0(\d)(?=\D|$)(?!:)", r"\1", text) for text in texts]
+        # What strftime lacks, or spells differently on other systems, is put in by hand.
+        own: dict[str, Any] = {"%q": index.quarter}
+        if "%z" in template:
+            own["%z"] = [stamp.isoformat()[-6:] for stamp in index]
+        if not self.padded:
+            own |= {"%d": index.day, "%m": index.month}
+        for code in own:
+            template = template.replace(code, "%" + code)
+        texts = list(index.strftime(template))
+        for code, values in own.items():
+            texts = [
+                text.replace(code, str(value)) for text, value in zip(texts, values, strict=True)
+            ]
+        return texts
 
 
 @dataclass(frozen=True)
@@ -223,8 +225,10 @@ class _File:
             return replace(file, head=file.read(opened, SAMPLE_BYTES))
 
     def stream(self) -> BinaryIO:
-        raw = self.path.open("rb") if self.path else io.BytesIO(self.content or b"")
-        return cast(BinaryIO, gzip.GzipFile(fileobj=raw) if self.gzipped else raw)
+        source = self.path or io.BytesIO(self.content or b"")
+        if self.gzipped:
+            return cast(BinaryIO, gzip.open(source))
+        return source.open("rb") if isinstance(source, Path) else source
 
     def read(self, stream: BinaryIO, size: int) -> bytes:
         try:
@@ -345,12 +349,12 @@ def _find_shape(file: _File, encoding: str, separator: str | None) -> _Shape:
         candidates = [separator]
     else:
         candidates = ["\t", ";", "|", ",", " ", "whitespace"]
-    scored = [(_consistency(_records(text, mark, 200)), mark) for mark in candidates]
+    scored = [(_consistency(_records(text, mark, 200), mark), mark) for mark in candidates]
     score, separator = max(scored, key=lambda pair: pair[0])
     if score <= 0:
         # One column only, or nothing that looks like a table: pyarrow still needs a delimiter.
         separator = candidates[0] if len(candidates) == 1 else ","
-    records = _records(text, separator, SAMPLE_ROWS)
+    records = _records(text, separator, SAMPLE_ROWS)[1 if declared else 0 :]
     width = Counter(len(cells) for _, cells in records).most_common(1)[0][0]
     if score <= 0 and len(records) > 2 and len(file.head) > 200 and not _is_text(text):
         raise file.fault("", "is a binary file; needs a text table (CSV) or parquet")
@@ -408,7 +412,7 @@ def _parsed(lines: Iterator[str] | io.StringIO, separator: str) -> Iterator[tupl
             yield reader.line_num, cells
 
 
-def _consistency(records: list[tuple[int, list[str]]]) -> float:
+def _consistency(records: list[tuple[int, list[str]]], separator: str) -> float:
     """How much like a table the rows are: 1 when all have the same number of at least 2 cells."""
     rows = [cells for _, cells in records if not cells[0].startswith("#")]
     if not rows:
@@ -418,7 +422,8 @@ def _consistency(records: list[tuple[int, list[str]]]) -> float:
     width, count = Counter(len(cells) for cells in body).most_common(1)[0]
     if width < 2:
         return 0.0
-    blank = sum(cell == "" for cells in body for cell in cells) > 0.6 * width * len(body)
+    blanks = sum(cell == "" for cells in body for cell in cells)
+    blank = blanks > (0 if separator == " " else 0.6 * width * len(body))
     strange = len(rows[0]) not in (width, width - 1, width + 1) or len(rows[0]) < 2
     return min(count / len(body) / 0.95, 1.0) - 0.2 * strange - 0.5 * blank
 
@@ -532,12 +537,11 @@ class _Numbers:
     def convert(self, texts: pa.Array) -> tuple[Floats, int, int]:
         """Values with NaN where missing, how many are missing, and the first bad cell or -1."""
         trimmed = pc.utf8_trim_whitespace(texts)
-        values = self._cast(trimmed) if self.decimal != "," else None
+        values = self._cast(trimmed)
         if values is None:
-            lower = pc.utf8_lower(trimmed)
-            absent = pc.is_in(lower, value_set=pa.array(MISSING))
+            absent = pc.is_in(pc.utf8_lower(trimmed), value_set=pa.array(MISSING))
             trimmed = pc.if_else(absent, None, trimmed)
-            values = self._cast(trimmed) if self.decimal != "," else None
+            values = self._cast(trimmed)
         bad = -1
         if values is None:
             values, bad = self._clean(trimmed)
@@ -549,6 +553,11 @@ class _Numbers:
         return array, int(np.isnan(array).sum()), bad
 
     def _cast(self, texts: pa.Array) -> pa.Array | None:
+        """The quick way, for cells that are plain numbers throughout."""
+        if self.decimal == ",":
+            if pc.any(pc.match_substring(texts, ".")).as_py():
+                return None
+            texts = pc.replace_substring(texts, ",", ".")
         try:
             return pc.cast(texts, pa.float64())
         except pa.ArrowInvalid:
@@ -810,19 +819,59 @@ def _regularity(index: pd.DatetimeIndex) -> float:
 
 
 def _parse(texts: pa.ChunkedArray, form: str) -> pd.DatetimeIndex:
-    """Dates in one format, NaT where a text does not fit; texts that repeat are parsed once."""
-    pieces = []
-    for start in range(0, len(texts), PARSE_ROWS):
-        piece = texts.slice(start, PARSE_ROWS).combine_chunks()
-        if isinstance(piece, pa.ChunkedArray):
-            piece = piece.chunk(0)
-        coded = piece.dictionary_encode()
-        stamps = _parse_unique(coded.dictionary.to_numpy(zero_copy_only=False), form)
-        places = coded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
-        values = np.append(stamps.asi8, pd.NaT.value)[places]  # -1 takes the NaT at the end
-        pieces.append(values)
-    index = pd.DatetimeIndex(np.concatenate(pieces).view("M8[us]"))
+    """Dates in one format, NaT where a text does not fit."""
+    index = pd.DatetimeIndex(np.concatenate([_parse_chunk(chunk, form) for chunk in texts.chunks]))
     return index.tz_localize("UTC") if _is_zoned(form) else index
+
+
+def _parse_chunk(chunk: pa.Array, form: str) -> NDArray[np.datetime64]:
+    if form.startswith("%Y-%m-%d"):
+        try:
+            stamps = pc.cast(chunk, pa.timestamp("us", tz="UTC" if _is_zoned(form) else None))
+            return stamps.to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid:
+            # Some text is no ISO date; the slower ways below say which.
+            stamps = None
+    if form.startswith("unix "):
+        digits = pc.match_substring_regex(chunk, r"^\d{1,18}$|^1\d{18}$")
+        numbers = pc.cast(pc.if_else(digits, chunk, "0"), pa.int64()).to_numpy()
+        stamps = numbers.astype(f"M8[{form.removeprefix('unix ')}]").astype("M8[us]")
+        return np.where(digits.to_numpy(zero_copy_only=False), stamps, np.datetime64("NaT"))
+    if not re.search(r"%[^YymdHMS]", form):
+        return _parse_fields(chunk, form)
+    # The rest is parsed text by text, so every text only once.
+    coded = chunk.dictionary_encode()
+    stamps = _parse_unique(coded.dictionary.to_numpy(zero_copy_only=False), form)
+    return stamps.to_numpy("M8[us]")[coded.indices.to_numpy()]
+
+
+def _parse_fields(chunk: pa.Array, form: str) -> NDArray[np.datetime64]:
+    """Dates of numbers only, such as %d.%m.%Y %H:%M, from the fields of a regular expression."""
+    two = r"\d{2}" if "%Y%m" in form else r"\d{1,2}"
+    pattern = re.sub(
+        "%([YymdHMS])",
+        lambda token: f"(?P<{token[1]}>" + {"Y": r"\d{4}", "y": r"\d{2}"}.get(token[1], two) + ")",
+        re.escape(form),
+    )
+    found = pc.extract_regex(chunk, f"^{pattern}$")
+    valid = found.is_valid().to_numpy(zero_copy_only=False)
+    fields: dict[str, Any] = {"Y": 1970, "m": 1, "d": 1}
+    for place in range(found.type.num_fields):
+        numbers = pc.cast(pc.struct_field(found, [place]), pa.int64()).fill_null(1)
+        fields[found.type.field(place).name] = numbers.to_numpy()
+    if "y" in fields:
+        fields["Y"] = fields["y"] + np.where(fields["y"] < 69, 2000, 1900)
+    month, day = fields["m"], fields["d"]
+    months = (fields["Y"] - 1970) * 12 + month - 1
+    days = np.asarray(months).astype("M8[M]").astype("M8[D]").astype(np.int64)
+    lengths = (np.asarray(months) + 1).astype("M8[M]").astype("M8[D]").astype(np.int64) - days
+    valid &= np.asarray((month >= 1) & (month <= 12) & (day >= 1) & (day <= lengths))
+    seconds = (days + day - 1) * 86_400
+    for name, size, limit in (("H", 3600, 24), ("M", 60, 60), ("S", 1, 60)):
+        if name in fields:
+            valid &= np.asarray(fields[name] < limit)
+            seconds = seconds + fields[name] * size
+    return np.where(valid, seconds.astype("M8[s]").astype("M8[us]"), np.datetime64("NaT"))
 
 
 def _is_zoned(form: str) -> bool:
@@ -830,13 +879,7 @@ def _is_zoned(form: str) -> bool:
 
 
 def _parse_unique(texts: NDArray[np.object_], form: str) -> pd.DatetimeIndex:
-    if form.startswith("unix "):
-        unit = form.removeprefix("unix ")
-        digits = np.array([str(text).strip().isdigit() for text in texts], bool)
-        whole = np.where(digits, texts, 0).astype(np.int64)
-        stamps = pd.DatetimeIndex(whole.astype(f"M8[{unit}]")).as_unit("us")
-        return pd.DatetimeIndex(stamps.where(digits))
-    series = pd.Series(texts, dtype="object").str.strip()
+    series = pd.Series(texts, dtype="object")
     if "%q" in form:
         pattern = re.escape(form).replace("%Y", r"(?P<y>\d{4})").replace("%q", r"(?P<q>[1-4])")
         fields = series.str.extract(f"^{pattern}$")
@@ -846,21 +889,17 @@ def _parse_unique(texts: NDArray[np.object_], form: str) -> pd.DatetimeIndex:
         form = form.replace("%K", "W%V").replace("%Y", "%G")
         if "%u" not in form:
             series, form = series + "-1", form + "-%u"
-    elif _is_iso(form):
-        form = "ISO8601"
     stamps = pd.to_datetime(series, format=form, errors="coerce", utc=_is_zoned(form))
     index = pd.DatetimeIndex(stamps)
-    if index.tz is not None:
-        index = index.tz_convert("UTC").tz_localize(None)
-    return index.as_unit("us")
+    return (index if index.tz is None else index.tz_localize(None)).as_unit("us")
 
 
-def _is_iso(form: str) -> bool:
-    return bool(re.fullmatch(r"%Y-%m-%d([T ]%H:%M(:%S(\.%f)?)?)?", form))
-
-
-def _is_padded(texts: Sequence[str]) -> bool:
-    return not any(re.search(r"(?<![\d:.,])\d(?=[-/. ]|$)", text) for text in texts)
+def _is_padded(texts: Sequence[str], form: str) -> bool:
+    clock = form.find("%H")
+    single = re.compile(r"(?<![\d:])\d(?=[-/. ]|$)")
+    return "%f" in form or not any(
+        single.search(text if clock < 0 else text[:10]) for text in texts
+    )
 
 
 # --- columns -------------------------------------------------------------------------------------
@@ -889,7 +928,7 @@ class _Column:
         elif self.kind == "text":
             self.parts.append(pc.utf8_trim_whitespace(cells).dictionary_encode())
         else:
-            self.parts.append(cells)
+            self.parts.append(pc.utf8_trim_whitespace(cells))
         self.rows += len(cells)
 
     def close(self) -> None:
@@ -998,7 +1037,7 @@ def _stream(
         with pyarrow.csv.open_csv(
             text,
             read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=4 << 20, skip_rows=shape.skip, column_names=names
+                use_threads=False, block_size=1 << 20, skip_rows=shape.skip, column_names=names
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=shape.delimiter, newlines_in_values=True, invalid_row_handler=on_ragged
@@ -1260,7 +1299,7 @@ def _timed(
         empty = parts[0].is_null().to_numpy()
         texts = parts[0]
     else:
-        parts = [pc.utf8_trim_whitespace(part.cast(pa.string()).fill_null("")) for part in parts]
+        parts = [part.cast(pa.string()).fill_null("") for part in parts]
         texts = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, time.join)
         empty = pc.equal(parts[0], "").to_numpy()
     del parts
@@ -1329,7 +1368,7 @@ def _stamps(
         order = "day-first " if form.index("%d") < form.index("%m") else "month-first "
     raw.notes.append(f"dates {label} {order}as {' or '.join(dates.forms)}")
     raw.notes += dates.notes
-    padded = _is_padded(texts.slice(0, 2000).to_pylist())
+    padded = not re.search("%[dm]", form) or _is_padded(texts.slice(0, 2000).to_pylist(), form)
     raw.dialect = replace(raw.dialect, date_format=form, padded=padded)
     offsets = set()
     if _is_zoned(form):
@@ -1460,10 +1499,10 @@ def _find_ids(raw: _Raw, wish: _Wish) -> list[str]:
         return []
     if "unique_id" in raw.columns:
         return ["unique_id"]
-    stamps, distinct = pd.factorize(raw.ds)
-    rows = len(stamps)
-    if rows - len(distinct) < 0.02 * rows and wish.layout is None:
+    rows, distinct = len(raw.ds), _distinct(_counted(raw.ds))
+    if rows - distinct < 0.02 * rows and wish.layout is None:
         return []
+    stamps = pd.factorize(raw.ds)[0]
     candidates = sorted(
         (not _ID_NAME.fullmatch(name), column.kind == "number", place, name)
         for place, (name, column) in enumerate(raw.columns.items())
@@ -1473,7 +1512,7 @@ def _find_ids(raw: _Raw, wish: _Wish) -> list[str]:
     for unlike, number, _, name in candidates:
         codes, texts = _codes(raw.columns[name])
         # A number without an id's name is one only if every series has every timestamp.
-        balanced = 0.8 < len(texts) * len(distinct) / rows < 1.25
+        balanced = 0.8 < len(texts) * distinct / rows < 1.25
         if 1 < len(texts) <= rows // 2 and (not number or not unlike or balanced):
             coded[name] = codes, len(texts)
     for name, (codes, _) in coded.items():
@@ -1497,7 +1536,12 @@ def _find_ids(raw: _Raw, wish: _Wish) -> list[str]:
 
 def _repeats(codes: NDArray[np.intp], stamps: NDArray[np.intp]) -> int:
     """How many rows repeat the timestamp of another row of the same series."""
-    return len(codes) - len(np.unique(codes * (int(stamps.max()) + 1) + stamps))
+    return len(codes) - _distinct(codes * (int(stamps.max()) + 1) + stamps)
+
+
+def _distinct(values: NDArray[np.int64]) -> int:
+    # Sorting is much faster than np.unique's hashing when nearly all values differ.
+    return 1 + int((np.diff(np.sort(values)) > 0).sum())
 
 
 def _codes(column: _Column) -> tuple[NDArray[np.intp], list[str]]:
@@ -1539,10 +1583,8 @@ def _find_targets(free: list[str], ids: list[str]) -> list[str]:
 def _check_values(raw: _Raw, used: list[str]) -> None:
     for name in used:
         column = raw.columns.get(name)
-        if column is None:
-            raise ValueError(f"{raw.name}: column {name!r} tells the time; needs one of values")
-        if column.kind != "number":
-            raise ValueError(f"{raw.name}: column {name!r} holds text; needs numbers")
+        if column is None or column.kind != "number":
+            raise ValueError(f"{raw.name}: column {name!r} holds no numbers; needs numbers")
         if column.bad is not None:
             row, text = column.bad
             infinite = re.fullmatch(r"\s*[+-]?inf(inity)?\s*", text, re.IGNORECASE)
@@ -1585,7 +1627,7 @@ def _time_order(
     ds: pd.Index, codes: NDArray[np.intp]
 ) -> tuple[NDArray[np.intp] | None, dict[int, tuple[int, Any]]]:
     """The order by series and time, None if the rows are in it, and which series stepped back."""
-    values = ds.asi8 if isinstance(ds, pd.DatetimeIndex) else ds.to_numpy()
+    values = _counted(ds)
     order = None if (np.diff(codes) >= 0).all() else np.argsort(codes, kind="stable")
     by_series, in_file = _taken(codes, order), _taken(values, order)
     back = np.flatnonzero((np.diff(in_file) < 0) & (np.diff(by_series) == 0)) + 1
@@ -1598,6 +1640,10 @@ def _time_order(
         for code, count, row in zip(found, counts, rows, strict=True)
     }
     return np.lexsort((values, codes)), steps
+
+
+def _counted(ds: pd.Index) -> NDArray[np.int64]:
+    return ds.asi8 if isinstance(ds, pd.DatetimeIndex) else ds.to_numpy(np.int64)
 
 
 def _taken(values: NDArray[Any], order: NDArray[np.intp] | None) -> NDArray[Any]:
