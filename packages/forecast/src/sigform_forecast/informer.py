@@ -17,18 +17,22 @@ from functools import cache
 from typing import Any, Self, cast
 
 import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.nn import functional as F
+
 from sigform_core.attention import attend
 from sigform_core.mlp import ACTIVATIONS, Mlp
 from sigform_core.positions import SinusoidalPositions, sinusoidal_positions
 from sigform_core.reference import load_reference
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 CALENDAR_FEATURES = {"s": 6, "t": 5, "h": 4, "d": 3, "b": 3, "w": 2, "m": 1, "a": 1}
 # Sizes of the published embedding tables, in the order of their columns in `x_mark`.
 CALENDAR_TABLES = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}
 DENSE_KEYS = 128  # up to here one dense product beats the sampled one (measured on CPU)
-DENSE_BLOCK = 1 << 22  # scores held at once by the dense product: 16 MiB of float32
+ONEDNN_PRODUCTS = 1 << 23  # multiplications from which oneDNN repays copying in and out
+DENSE_SCORES = 1 << 19  # computed at once by the dense product: 2 MiB stay in a CPU's cache
+DENSE_SCORES_GPU = 1 << 26  # 256 MiB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,6 +160,41 @@ def has_sampled_product() -> bool:
             return False
 
 
+@cache
+def is_onednn_faster() -> bool:
+    """Whether oneDNN multiplies faster than MKL, which leaves an AMD processor's AVX-512 unused."""
+    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
+        return False
+    cpu = torch.cpu.get_capabilities()
+    return bool(cpu.get("avx512_f")) and "AMD" in str(cpu.get("cpu_name"))
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`F.linear` through the faster library: (..., D), (N, D), (N,) -> (..., N).
+
+    oneDNN takes large float32 products on the CPU where it is faster: twice, where measured.
+    """
+    large = x.numel() * weight.shape[0] >= ONEDNN_PRODUCTS
+    plain = x.dtype == torch.float32 and x.device.type == "cpu"
+    traced = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+    if not (large and plain and not traced and is_onednn_faster()):
+        return F.linear(x, weight, bias)
+    # The gradient keeps x, which other layers keep too, and not the copy of x that oneDNN reads.
+    kept = x.detach()
+    with saved_tensors_hooks(
+        lambda saved: kept if saved.is_mkldnn else saved,
+        lambda saved: saved.to_mkldnn() if saved is kept else saved,
+    ):
+        return F.linear(x.to_mkldnn(), weight, bias).to_dense()
+
+
+class Linear(nn.Linear):
+    """The layer around `linear`: (..., D) -> (..., N)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return linear(input, self.weight, self.bias)
+
+
 @torch.no_grad()
 def query_sparsity(query: Tensor, key: Tensor, samples: Tensor) -> Tensor:
     """How far each query's attention is from uniform, judged on its sampled keys (equation 4).
@@ -186,7 +225,8 @@ def query_sparsity(query: Tensor, key: Tensor, samples: Tensor) -> Tensor:
             result[n] = scores.amax(-1) - scores.sum(-1) / keys
         return result.view(batch, heads, queries)
     samples = samples.to(query.device)
-    block = max(1, DENSE_BLOCK // (queries * keys))
+    scores_at_once = DENSE_SCORES if query.device.type == "cpu" else DENSE_SCORES_GPU
+    block = max(1, scores_at_once // (queries * keys))
     flat_query, flat_key = query.flatten(0, 1), key.flatten(0, 1)  # (B*H, Q, E), (B*H, K, E)
     for start in range(0, batch * heads, block):
         part = slice(start, start + block)
@@ -272,7 +312,7 @@ class FullAttention(nn.Module):
 
 
 class AttentionLayer(nn.Module):
-    """Projections around an attention: (B, Q, D), (B, K, D) -> (B, Q, D).
+    """Projections around an attention: (B, Q, D), (B, K, D) -> the `last` steps, (B, last, D).
 
     `mix` keeps a quirk of the published decoder: heads and steps change places before they are
     flattened, so that a row mixes several steps of one head.
@@ -283,19 +323,24 @@ class AttentionLayer(nn.Module):
         self.attention = attention
         self.heads = heads
         self.mix = mix
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.value = nn.Linear(dim, dim)
-        self.out = nn.Linear(dim, dim)
+        self.query = Linear(dim, dim)
+        self.key = Linear(dim, dim)
+        self.value = Linear(dim, dim)
+        self.out = Linear(dim, dim)
 
-    def forward(self, x: Tensor, memory: Tensor, sampler: KeySampler) -> Tensor:
-        q = self.query(x).unflatten(-1, (self.heads, -1))  # (B, Q, H, E)
-        k = self.key(memory).unflatten(-1, (self.heads, -1))  # (B, K, H, E)
-        v = self.value(memory).unflatten(-1, (self.heads, -1))  # (B, K, H, E)
+    def forward(self, x: Tensor, memory: Tensor, sampler: KeySampler, last: int) -> Tensor:
+        dim, steps = x.shape[-1], x.shape[1]
+        # A mixed row holds steps of one head, so the last rows need the last heads alone.
+        heads = -(-self.heads * last // steps) if self.mix else self.heads
+        width = heads * (dim // self.heads)
+        q, k, v = (
+            linear(y, layer.weight[-width:], layer.bias[-width:]).unflatten(-1, (heads, -1))
+            for layer, y in ((self.query, x), (self.key, memory), (self.value, memory))
+        )  # (B, Q, H, E), (B, K, H, E), (B, K, H, E)
         y = self.attention(q, k, v, sampler)  # (B, Q, H, E)
         if self.mix:
             y = y.transpose(1, 2)  # (B, H, Q, E)
-        return self.out(y.reshape(x.shape))
+        return self.out(y.flatten(1)[:, -last * dim :].unflatten(1, (last, dim)))
 
 
 class EncoderLayer(nn.Module):
@@ -310,7 +355,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, sampler: KeySampler) -> Tensor:
-        x = self.norm1(x + self.dropout(self.attention(x, x, sampler)))
+        x = self.norm1(x + self.dropout(self.attention(x, x, sampler, x.shape[1])))
         return self.norm2(x + self.mlp(x))
 
 
@@ -326,8 +371,9 @@ class DistilLayer(nn.Module):
         self.norm = nn.BatchNorm1d(dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.elu(self.norm(self.conv(x.transpose(1, 2))))  # (B, D, L)
-        return F.max_pool1d(y, 3, stride=2, padding=1).transpose(1, 2)
+        y = self.norm(self.conv(x.transpose(1, 2)))  # (B, D, L)
+        # ELU rises, so it may follow the pooling, where it is half the work.
+        return F.elu(F.max_pool1d(y, 3, stride=2, padding=1)).transpose(1, 2).contiguous()
 
 
 class Encoder(nn.Module):
@@ -382,9 +428,9 @@ class DecoderLayer(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
 
     def forward(self, x: Tensor, memory: Tensor, sampler: KeySampler, last: int) -> Tensor:
-        y = self.self_attention(x, x, sampler)
-        x = self.norm1(x[:, -last:] + self.dropout(y[:, -last:]))
-        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, sampler)))
+        y = self.self_attention(x, x, sampler, last)
+        x = self.norm1(x[:, -last:] + self.dropout(y))
+        x = self.norm2(x + self.dropout(self.cross_attention(x, memory, sampler, last)))
         return self.norm3(x + self.mlp(x))
 
 
@@ -444,7 +490,7 @@ class DataEmbedding(nn.Module):
 
     def forward(self, x: Tensor, mark: Tensor) -> Tensor:
         value = self.value(x.transpose(1, 2)).transpose(1, 2)  # (B, L, D)
-        return self.dropout(value + self.position(value) + self.calendar(mark))
+        return self.dropout(self.calendar(mark) + self.position(value) + value)
 
 
 class Informer(nn.Module):
@@ -530,9 +576,10 @@ def _self_attention(config: InformerConfig, *, causal: bool) -> AttentionLayer:
 
 
 def _feed_forward(config: InformerConfig) -> Mlp:
-    return Mlp(
-        config.d_model, config.d_ff, activation=config.activation, dropout=config.dropout
-    )
+    mlp = Mlp(config.d_model, config.d_ff, activation=config.activation, dropout=config.dropout)
+    mlp.up = Linear(config.d_model, config.d_ff)
+    mlp.down = Linear(config.d_ff, config.d_model)
+    return mlp
 
 
 PUBLISHED_NAMES = (
