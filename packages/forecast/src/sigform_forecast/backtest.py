@@ -156,3 +156,25 @@ def seasonal_scales(panel: Panel, ends: Ints, season_length: int) -> Floats:
             for s, end in enumerate(ends)
         ]
     )
+
+
+def best_season(panel: Panel, parts: Parts) -> int:
+    """The season of the calendar that repeats best in the validation and last training rows.
+
+    Judged by the mean absolute difference to the season before, each series in units of its own
+    seasonal scale; the calendar's first season where rows are too few to tell.
+    """
+    seasons = panel.calendar.seasons or (panel.calendar.season_length,)
+    errors = {}
+    for season in seasons:
+        found = []
+        for s, end in enumerate(parts.val):
+            values = panel.series(s)[:end]
+            recent = values[max(season, len(values) - 4 * max(seasons)) :]
+            if len(values) >= 2 * season and len(recent):
+                before = values[len(values) - len(recent) - season : len(values) - season]
+                scale = seasonal_scale(values, panel.calendar.season_length)
+                found.append(float(np.abs(recent - before).mean()) / scale)
+        if found:
+            errors[season] = float(np.mean(found))
+    return min(errors, key=lambda season: errors[season], default=panel.calendar.season_length)

@@ -12,11 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from sigform_kit.engines import run_items
-from sigform_kit.errors import InputsFailedError
-from sigform_kit.inputs import expand_inputs
+from sigform_kit.errors import InputsFailedError, UsageError
+from sigform_kit.inputs import STDIN, Input, expand_inputs
 from sigform_kit.options import Common
 from sigform_kit.outputs import STDOUT, check_targets
 
@@ -27,31 +25,54 @@ if TYPE_CHECKING:
 def tasks_for(
     files: Sequence[str], output: Path | None, plot: bool, report: bool, like: bool, common: Common
 ) -> list[Task]:
-    """Each input with its outputs: beside it, in a folder, or under the name given."""
+    """Each input with its outputs: beside it, in a folder, or under the name given.
+
+    The outputs of an earlier run are no inputs, even where a folder or pattern names them.
+    """
     from sigform_forecast.pipeline import SUFFIXES, Targets, Task
 
     inputs = expand_inputs(files, suffixes=SUFFIXES)
-    folder = output is not None and (output.is_dir() or not output.suffix) and str(output) != STDOUT
+    folder = output is not None and is_folder(output)
+    places = {item.path: place_of(item, output, folder) for item in inputs}
+    made = {place for path, place in places.items() if place != path} - {Path(STDOUT)}
+    for path in sorted(made.intersection(places)):
+        common.console.say(f"{path} is a forecast itself; left out")
+    inputs = [item for item in inputs if item.path not in made]
     if len(inputs) > 1 and output is not None and not folder:
-        raise click.UsageError(
-            f"-o {output} names one file for {len(inputs)} inputs; needs a folder"
+        raise UsageError(f"-o {output} names one file for {len(inputs)} inputs; needs a folder")
+    streams = Path(STDIN) in places or Path(STDOUT) in places.values()
+    if streams and (len(inputs) > 1 or common.engine != "local"):
+        raise UsageError("- is stdin or stdout; needs a single input and --engine local")
+    if Path(STDOUT) in places.values() and common.json:
+        raise UsageError("the table and --json would share stdout; needs -o with a file")
+    return [
+        Task(
+            source=item.path,
+            targets=Targets.beside(
+                places[item.path], plot=plot, report=report, policy=common.policy, like=like
+            ),
         )
-    tasks = []
-    for item in inputs:
-        stem = item.path.name.removesuffix(".gz")
-        name = f"{Path(stem).stem}_forecast.csv"
-        if str(item.path) == STDOUT:
-            place = Path(STDOUT) if output is None else output
-            place = place / "stdin_forecast.csv" if folder else place
-        elif output is None:
-            place = item.path.with_name(name)
-        else:
-            place = (output / item.relative).with_name(name) if folder else output
-        targets: Targets = Targets.beside(
-            place, plot=plot, report=report, policy=common.policy, like=like
-        )
-        tasks.append(Task(source=item.path, targets=targets))
-    return tasks
+        for item in inputs
+    ]
+
+
+def is_folder(output: Path) -> bool:
+    """Whether -o names a folder: one that is there, or a name without a suffix."""
+    if str(output) == STDOUT:
+        return False
+    return output.is_dir() or not (output.suffix or output.exists())
+
+
+def place_of(item: Input, output: Path | None, folder: bool) -> Path:
+    """Where the forecast of an input goes."""
+    if str(item.path) == STDIN:
+        if output is None:
+            return Path(STDOUT)
+        return output / "stdin_forecast.csv" if folder else output
+    name = f"{Path(item.path.name.removesuffix('.gz')).stem}_forecast.csv"
+    if output is None:
+        return item.path.with_name(name)
+    return (output / item.relative).with_name(name) if folder else output
 
 
 def work_through(job: Job, tasks: list[Task], common: Common) -> None:
@@ -59,23 +80,23 @@ def work_through(job: Job, tasks: list[Task], common: Common) -> None:
     from sigform_forecast.pipeline import run as run_task
     from sigform_forecast.pipeline import work_off
 
-    if common.dry_run:
-        for task in tasks:
-            names = [str(path) for path in task.targets.all]
-            common.console.result(
-                {"input": str(task.source), "files": names}, f"{task.source} -> {', '.join(names)}"
-            )
-        return
-    check_targets(
+    wanted = check_targets(
         [path for task in tasks for path in task.targets.all],
         common.policy,
         inputs=[task.source for task in tasks],
         make_parents=True,
     )
+    if common.dry_run:
+        plan = iter(wanted)
+        for task in tasks:
+            names = [str(path) for path in task.targets.all if next(plan)]
+            text = f"{task.source} -> {', '.join(names) or 'nothing: all of it exists'}"
+            common.console.result({"input": str(task.source), "files": names}, text)
+        return
     if len(tasks) == 1 and common.engine == "local":
         from sigform_core.device import set_threads
 
-        set_threads(common.threads)
+        set_threads(threads_of(common))
         with stage_progress(common) as on_progress:
             record = run_task(job, tasks[0], say=common.console.say, on_progress=on_progress)
         show(record, common)
@@ -86,20 +107,27 @@ def work_through(job: Job, tasks: list[Task], common: Common) -> None:
         for outcome in run_items(
             tasks, worker, engine=common.engine, jobs=common.jobs, address=common.address
         ):
+            source = str(outcome.item.source)
             if outcome.ok and outcome.value is not None:
+                for note in outcome.value.get("found", ()):
+                    common.console.say(f"{source}: {note}")
                 show(outcome.value, common)
             else:
-                failures.append((outcome.item.source, outcome.error or "no result"))
+                reason = outcome.error or "no result"
+                failures.append((source, reason.removeprefix(f"{source}: ")))
             advance()
     if failures:
         raise InputsFailedError(failures, len(tasks))
 
 
-def threads_of(common: Common) -> int | None:
-    """Threads of each process: as asked, or the cores shared out among several jobs."""
-    if common.threads is not None or common.jobs == 1:
+def threads_of(common: Common) -> int:
+    """Threads of each process: as asked, or half of the cores, shared out among the jobs.
+
+    Small networks gain little from more, and lose tenfold where other programs hold the cores.
+    """
+    if common.threads is not None:
         return common.threads
-    return max(1, (os.cpu_count() or 1) // common.jobs)
+    return max(1, (os.cpu_count() or 1) // (2 * common.jobs))
 
 
 @contextlib.contextmanager
@@ -120,14 +148,13 @@ def stage_progress(common: Common) -> Iterator[Callable[[str, int, int | None], 
 
 
 def show(record: dict[str, Any], common: Common) -> None:
-    """The result of one input, on stdout; a table that went there stands alone."""
-    if record["output"] == "-" and not common.json:
-        return
+    """The result of one input, on stdout; beside a table that went there, on stderr."""
     if record["status"] == "skipped":
         common.console.say(f"{record['output']} exists; skipped")
         if common.json:
             common.console.result(record, "")
-        return
-    lines = [record["summary"]]
-    lines += [f"wrote {path}" for path in record["files"]]
-    common.console.result(record, "\n".join(lines))
+    elif record["output"] == STDOUT:
+        common.console.say(record["summary"])
+    else:
+        wrote = [f"wrote {path}" for path in record["files"]]
+        common.console.result(record, "\n".join([record["summary"], *wrote]))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import re
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +16,7 @@ import click
 from sigform_forecast import catalogue
 from sigform_forecast.batch import stage_progress, tasks_for, threads_of, work_through
 from sigform_kit.commands import App
-from sigform_kit.errors import InputError
+from sigform_kit.errors import InputError, did_you_mean
 from sigform_kit.options import Common, common_options
 from sigform_kit.running import run
 
@@ -57,7 +59,7 @@ class Duration(click.ParamType):
 
 
 class Names(click.ParamType):
-    """Column names, separated by commas."""
+    """Column names, separated by commas; one that holds a comma itself stands in quotes."""
 
     name = "columns"
 
@@ -67,7 +69,20 @@ class Names(click.ParamType):
         del param, ctx
         if not isinstance(value, str):
             return tuple(value)
-        return tuple(name for part in value.split(",") if (name := part.strip()))
+        cells = next(csv.reader([value], skipinitialspace=True), [])
+        return tuple(name for cell in cells if (name := cell.strip()))
+
+
+class Method(click.Choice[str]):
+    """The name of a method, in upper or lower case."""
+
+    def __init__(self) -> None:
+        super().__init__(METHODS, case_sensitive=False)
+
+    def get_invalid_choice_message(self, value: object, ctx: click.Context | None) -> str:
+        del ctx
+        hint = did_you_mean(str(value).lower(), [name.lower() for name in METHODS])
+        return f"{value!r} is no method; needs one of {', '.join(METHODS)}.{hint}"
 
 
 def stack(options: Sequence[Callable[[Any], Any]]) -> Callable[[Any], Any]:
@@ -103,24 +118,26 @@ repair_options = stack([
 ])  # fmt: skip
 
 fit_options = stack([
-    click.option("--model", type=click.Choice(METHODS, case_sensitive=False), default="auto",
-                 show_default=True, help="Method; auto takes the best on the file's own tail."),
+    click.option("--model", type=Method(), default="auto", show_default=True, metavar="METHOD",
+                 help=f"{', '.join(METHODS[1:])}, or auto: the best on the file's own tail."),
     click.option("--level", "levels", type=click.IntRange(1, 99), multiple=True, default=(80, 95),
-                 show_default=True, help="Interval level in per cent; may be repeated."),
+                 show_default=True, metavar="PERCENT",
+                 help="Level of an interval; may be repeated."),
     click.option("--season", "season_length", type=click.IntRange(1), metavar="ROWS",
                  help="Length of the season.  [default: by validation]"),
     click.option("--look-back", type=click.IntRange(2), metavar="ROWS",
                  help="Rows that Informer reads.  [default: by validation]"),
     click.option("--budget", type=Duration(), default="60s", show_default=True,
                  help="Time for training and backtest."),
-    click.option("--steps", type=click.IntRange(1),
+    click.option("--steps", type=click.IntRange(1), metavar="N",
                  help="Training steps, instead of as many as fit the budget."),
-    click.option("--d-model", type=click.IntRange(4), default=64, show_default=True,
+    click.option("--d-model", type=click.IntRange(4), default=32, show_default=True, metavar="N",
                  help="Width of Informer, a multiple of 4."),
     click.option("--attention", "attn", type=click.Choice(["prob", "full"]), default="prob",
                  show_default=True, help="ProbSparse or full attention."),
-    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3,
-                 show_default=True, help="Highest learning rate of the training."),
+    click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=5e-4,
+                 show_default=True, metavar="RATE",
+                 help="Highest learning rate of the training."),
 ])  # fmt: skip
 
 output_options = stack([
@@ -148,7 +165,7 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 
 
 @add("forecast")
-@click.command()
+@click.command(short_help="Forecast the next rows of each FILE; this is the default.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @horizon_option
 @fit_options
@@ -177,7 +194,7 @@ def forecast(
 
 
 @add("inspect")
-@click.command()
+@click.command(short_help="Say how FILE is understood and what is wrong with it.")
 @click.argument("file", type=FILE)
 @columns_options
 @repair_options
@@ -193,7 +210,7 @@ def inspect(file: Path, common: Common, **options: Any) -> None:
 
 
 @add("train")
-@click.command()
+@click.command(short_help="Fit a forecaster on FILE and save it.")
 @click.argument("file", type=FILE)
 @horizon_option
 @fit_options
@@ -222,48 +239,49 @@ def train(
     from sigform_kit.outputs import output as writing
     from sigform_kit.settings import resolved_settings, write_settings
 
-    set_threads(common.threads)
+    set_threads(threads_of(common))
     reading, fit = split_options(options, common)
     model = file.with_name(f"{file.stem}_model.safetensors") if output is None else output
     folder = file.with_name(f"{file.stem}_run") if run_dir is None else run_dir
-    if not check_target(model, common.policy):
+    if not check_target(model, common.policy, make_parents=True):
+        common.console.say(f"{model} exists; skipped")
         return
     if not resume and (folder / "train" / "last.ckpt").exists() and not common.overwrite:
         raise InputError(f"{folder} holds a run; --resume goes on, --overwrite starts anew")
     if common.dry_run:
         common.console.result({"model": model, "run": folder}, f"would train {model} in {folder}")
         return
+    tell = partial(tell_all, common)
     table = reading.table(file)
-    for note in table.notes:
-        common.console.say(note)
-    told: list[str] = []
-    length = horizon_for(table, horizon, told)
-    for note in told:
-        common.console.say(note)
+    tell(table.notes)
+    length = horizon_for(table, table.future, horizon, tell)
     if not resume:
         clear_run(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_settings(
         folder / "settings.toml", resolved_settings(ctx), f"sigform-forecast train {file}"
     )
-    with stage_progress(common) as on_progress:
-        forecaster = Forecaster(
-            length, run_dir=folder, resume=resume, on_progress=on_progress, **fit
-        )
-        forecaster.fit(table.frame)
-    for note in forecaster.notes_:
-        common.console.say(note)
-    with writing(model, common.policy) as place:
-        forecaster.save(place)
+    try:
+        with stage_progress(common) as on_progress:
+            forecaster = Forecaster(
+                length, run_dir=folder, resume=resume, on_progress=on_progress, **fit
+            )
+            forecaster.fit(table.frame)
+    except KeyboardInterrupt:
+        common.console.say(f"{folder} keeps the checkpoints; --resume goes on from there")
+        raise
     report = forecaster.report_
+    tell([f"steps: {report.step}", *report.notes])
+    with writing(model, common.policy, make_parents=True) as place:
+        forecaster.save(place)
     common.console.result(
         {"model": str(model), "run": str(folder), "report": report.to_dict()},
-        f"{report.text()}\nsaved {model}",
+        f"{report.summary()}\nwrote {model}",
     )
 
 
 @add("predict")
-@click.command()
+@click.command(short_help="Forecast each FILE with a saved model.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 @click.option("--model", type=FILE, required=True,
               help="Saved forecaster, or checkpoint.pth of the published code.")  # fmt: skip
@@ -271,26 +289,29 @@ def train(
 @columns_options
 @click.option("--future", type=FILE, help="File with the known covariates of the rows to come.")
 @output_options
-@common_options("threads", "jobs", "engine", "overwrite", "json", "dry_run", "config")
+@common_options("device", "threads", "jobs", "engine", "overwrite", "json", "dry_run", "config")
 def predict(
     files: tuple[str, ...], model: Path, horizon: int | None, future: Path | None,
     output: Path | None, plot: bool, report: bool, like_input: bool, common: Common,
     **options: Any,
 ) -> None:  # fmt: skip
-    """Forecast the next rows of each FILE with a model that `train` saved."""
+    """Forecast the next rows of each FILE with a model that `train` saved.
+
+    The covariates that the model was fitted with are found by their names.
+    """
     from sigform_forecast.pipeline import Job
 
     if not model.is_file():
         raise InputError(f"{model}: there is no such model")
     job = Job(
         reading=reading_of(options), model=model, horizon=horizon, future=future,
-        threads=threads_of(common),
+        device=common.device, threads=threads_of(common),
     )  # fmt: skip
     work_through(job, tasks_for(files, output, plot, report, like_input, common), common)
 
 
 @add("backtest")
-@click.command()
+@click.command(short_help="Measure every method on the tail of FILE.")
 @click.argument("file", type=FILE)
 @horizon_option
 @fit_options
@@ -310,27 +331,29 @@ def backtest(
     from sigform_kit.outputs import check_target
     from sigform_kit.outputs import output as writing
 
-    set_threads(common.threads)
-    if output is not None and not check_target(output, common.policy):
+    set_threads(threads_of(common))
+    if output is not None and not check_target(output, common.policy, make_parents=True):
+        common.console.say(f"{output} exists; skipped")
         return
     reading, fit = split_options(options, common)
+    tell = partial(tell_all, common)
     table = reading.table(file)
-    told = list(table.notes)
+    tell(table.notes)
+    length = horizon_for(table, table.future, horizon, tell)
     with stage_progress(common) as on_progress:
-        forecaster = Forecaster(
-            horizon_for(table, horizon, told), on_progress=on_progress, **fit
-        ).fit(table.frame)  # fmt: skip
-    for note in told + forecaster.notes_:
-        common.console.say(note)
-    if output is not None:
-        with writing(output, common.policy) as place:
-            write_table(forecaster.cross_validation(), place, None, output)
+        forecaster = Forecaster(length, on_progress=on_progress, **fit).fit(table.frame)
     report = forecaster.report_
-    common.console.result(report.to_dict(), report.text())
+    tell([f"steps: {report.step}", *report.notes])
+    wrote = ""
+    if output is not None:
+        with writing(output, common.policy, make_parents=True) as place:
+            write_table(forecaster.cross_validation(), place, None, output)
+        wrote = f"\nwrote {output}"
+    common.console.result({**report.to_dict(), "file": output}, report.summary() + wrote)
 
 
 @add("plot")
-@click.command()
+@click.command(short_help="Draw a forecast again, with its history.")
 @click.argument("file", type=FILE, metavar="FORECAST.csv")
 @click.option("--history", type=FILE, help="File that was forecast.")
 @click.option("-o", "--output", type=FILE, metavar="FILE.png", help="Picture to write.")
@@ -346,8 +369,10 @@ def plot(
     from sigform_kit.outputs import check_target
     from sigform_kit.outputs import output as writing
 
-    target = file.with_suffix(".png") if output is None else output
-    if not check_target(target, common.policy):
+    name = file.name.removesuffix(".gz")
+    target = file.with_name(f"{Path(name).stem}.png") if output is None else output
+    if not check_target(target, common.policy, make_parents=True):
+        common.console.say(f"{target} exists; skipped")
         return
     if file.suffix == ".parquet":
         table = pd.read_parquet(file)
@@ -356,13 +381,13 @@ def plot(
         if "ds" in table:
             table["ds"] = pd.to_datetime(table["ds"])
     past = None if history is None else reading_of(options).table(history).frame
-    with writing(target, common.policy) as place:
-        plot_forecast(past, table, place, title=file.stem)
-    common.console.result({"plot": str(target)}, str(target))
+    with writing(target, common.policy, make_parents=True) as place:
+        plot_forecast(past, table, place, title=Path(name).stem)
+    common.console.result({"plot": target}, f"wrote {target}")
 
 
 @add("info")
-@click.command()
+@click.command(short_help="Say what a saved model or checkpoint holds.")
 @click.argument("file", type=FILE)
 @common_options("json")
 def info(file: Path, common: Common) -> None:
@@ -400,7 +425,7 @@ def info(file: Path, common: Common) -> None:
 
 
 @add("models")
-@click.command()
+@click.command(short_help="List the methods and where they come from.")
 @common_options("json")
 def models(common: Common) -> None:
     """List the methods, what they are and where they come from."""
@@ -410,7 +435,7 @@ def models(common: Common) -> None:
 
 
 @add("doctor")
-@click.command()
+@click.command(short_help="Check that this machine is fit for forecasting.")
 @common_options("json")
 def doctor(common: Common) -> int:
     """Check that this machine is fit for forecasting, and say what to do if not."""
@@ -421,7 +446,7 @@ def doctor(common: Common) -> int:
 
 
 @add("benchmark")
-@click.command()
+@click.command(short_help="Train and test in the paper's protocol.")
 @click.option("--data", type=FILE, required=True, help="Folder of the benchmark's CSV files.")
 @click.option("--dataset", default="ETTh1", show_default=True, help="File name without .csv.")
 @click.option("--features", type=click.Choice(["S", "M", "MS"]), default="S", show_default=True,
@@ -434,7 +459,7 @@ def doctor(common: Common) -> int:
 @click.option("--profile/--no-profile", default=None,
               help="Residual on the seasonal profile.  [default: by validation]")  # fmt: skip
 @click.option("--seeds", default="0,1,2", show_default=True, help="One training each.")
-@click.option("--steps", type=click.IntRange(1), default=600, show_default=True,
+@click.option("--steps", type=click.IntRange(1), default=400, show_default=True,
               help="Training steps.")  # fmt: skip
 @click.option("--d-model", type=click.IntRange(4), default=64, show_default=True, help="Width.")
 @click.option("--attention", "attn", type=click.Choice(["prob", "full"]), default="prob",
@@ -457,7 +482,7 @@ def benchmark(
     from sigform_forecast.protocol import load_benchmark, naive_table
     from sigform_forecast.training import Recipe
 
-    set_threads(common.threads)
+    set_threads(threads_of(common))
     bench = load_benchmark(data, dataset, features, target)
     if naive:
         scores = naive_table(bench, [horizon])
@@ -511,6 +536,12 @@ def split_options(options: dict[str, Any], common: Common) -> tuple[Reading, dic
         "dtype": common.dtype,
         "batch_size": common.batch_size or 32,
     }
+
+
+def tell_all(common: Common, notes: Iterable[str]) -> None:
+    """A message for each note; -q silences them."""
+    for note in notes:
+        common.console.say(note)
 
 
 def clear_run(folder: Path) -> None:

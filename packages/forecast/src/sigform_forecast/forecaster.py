@@ -22,6 +22,7 @@ import pandas as pd
 from sigform_forecast.backtest import (
     Backtest,
     Parts,
+    best_season,
     interval_columns,
     plan_parts,
     seasonal_scales,
@@ -63,10 +64,10 @@ class Settings:
     duplicates: Duplicates = "mean"
     budget: float | None = 60.0
     steps: int | None = None
-    d_model: int = 64
+    d_model: int = 32
     attn: str = "prob"
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -146,10 +147,10 @@ class Forecaster:
         duplicates: Duplicates = "mean",
         budget: float | None = 60.0,
         steps: int | None = None,
-        d_model: int = 64,
+        d_model: int = 32,
         attn: str = "prob",
         batch_size: int = 32,
-        learning_rate: float = 1e-3,
+        learning_rate: float = 5e-4,
         seed: int = 0,
         device: str = "auto",
         dtype: str = "float32",
@@ -425,7 +426,7 @@ def fit_panel(panel: Panel, settings: Settings, stages: Stages, notes: Sequence[
     scaler = Scaler.fit(panel.until(parts.val))
     scaled = scaler.scale(panel)
     trained = None
-    season = panel.calendar.season_length
+    season = best_season(panel, parts)
     if settings.wants_informer:
         try:
             config = chosen_config(scaled, parts, settings, said)
@@ -434,7 +435,6 @@ def fit_panel(panel: Panel, settings: Settings, stages: Stages, notes: Sequence[
                 raise
             said.append(f"Informer was left out: {error}")
         else:
-            season = max(config.season_length, season)
             recipe = planned(settings, began, TRAIN_SHARE)
             trained = stages.train("train", scaled, parts, config, recipe)
     network = None if trained is None else trained.network

@@ -19,7 +19,9 @@ from sigform_forecast.informer import Informer, InformerConfig
 from sigform_forecast.panel import Batch
 
 MOST_SEASONS = 14  # seasons that the profile reads at most
+MOST_RECENT = 24  # most recent values that it reads at most
 RIDGE = 1e-4  # of the mean square of a feature: enough to keep the solution of few windows tame
+SHRINKAGE = 0.1  # likewise, for how far the weights of one step may leave those of all steps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +64,11 @@ class NetworkConfig:
         """Whole seasons of the look-back that the profile reads."""
         return max(1, min(self.look_back // self.season_length, MOST_SEASONS))
 
+    @property
+    def recent(self) -> int:
+        """Values before the last one that the profile reads besides; a season of one has them."""
+        return max(0, min(self.season_length, self.look_back, MOST_RECENT) - 1)
+
     def informer(self) -> InformerConfig:
         """The configuration of the network inside."""
         return InformerConfig(
@@ -98,8 +105,9 @@ class SeasonalProfile(nn.Module):
 
     Features of a step, all relative to the last value: the value at its phase in each of the
     seasons read, the mean of the last season and of the season before, the drift between them
-    carried on, and for each known covariate its value at the step and its mean over the last
-    season. One weight a feature, shared by all steps and series.
+    carried on, the most recent values, and for each known covariate its value at the step and its
+    mean over the last season. The weights (T, K) are shared by all series; those of a step are
+    drawn towards what fits all steps.
     """
 
     weight: Tensor
@@ -107,8 +115,8 @@ class SeasonalProfile(nn.Module):
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         self.config = config
-        size = config.seasons + 3 + 2 * config.known
-        self.register_buffer("weight", torch.zeros(size))
+        size = config.seasons + 3 + config.recent + 2 * config.known
+        self.register_buffer("weight", torch.zeros(config.horizon, size))
 
     def features(self, window: Tensor, known: Tensor, scale: Tensor) -> Tensor:
         """window (B, L) normalised, known (B, L + T, G), scale (B, 1) -> (B, T, K)."""
@@ -122,31 +130,37 @@ class SeasonalProfile(nn.Module):
         last, before = means[:, -1:], means[:, -2:-1] if seasons > 1 else means[:, -1:]
         drift = (last - before) / length * (phase + 1)  # (B, T)
         level = torch.stack([last.expand_as(drift), before.expand_as(drift), drift], 2)
-        parts = [phases, level]
+        recent = window[:, window.shape[1] - 1 - config.recent : -1]  # (B, R)
+        parts = [phases, level, recent.unsqueeze(1).expand(-1, horizon, -1)]
         if config.known:
             # Covariates act in the units of the series, the window is in units of its spread.
             future = known[:, -horizon:] / scale.unsqueeze(2)  # (B, T, G)
-            recent = known[:, -horizon - length : -horizon].mean(1, keepdim=True)
-            parts += [future, (recent / scale.unsqueeze(2)).expand_as(future)]
+            lately = known[:, -horizon - length : -horizon].mean(1, keepdim=True)
+            parts += [future, (lately / scale.unsqueeze(2)).expand_as(future)]
         return torch.cat(parts, 2)
 
     def forward(self, window: Tensor, known: Tensor, scale: Tensor) -> Tensor:
         """Return (B, T), in the units of the normalised window."""
-        return self.features(window, known, scale) @ self.weight
+        return (self.features(window, known, scale) * self.weight).sum(2)
 
     def solve(self, batches: Iterable[Batch]) -> None:
         """Set the weights to the least squared error over these windows, by ridge regression."""
-        gram = torch.zeros(len(self.weight), len(self.weight), dtype=torch.float64)
-        cross = torch.zeros(len(self.weight), dtype=torch.float64)
+        horizon, size = self.weight.shape
+        gram = torch.zeros(horizon, size, size, dtype=torch.float64)
+        cross = torch.zeros(horizon, size, 1, dtype=torch.float64)
         for values, _, known, target in batches:
             window, level, scale = normalise(values)
-            features = self.features(window, known, scale) * scale.unsqueeze(2)
-            flat = features.flatten(0, 1).double()  # (B*T, K)
-            gram += flat.T @ flat
-            cross += flat.T @ (target - level).flatten().double()
-        ridge = RIDGE * gram.diagonal().mean() + torch.finfo(torch.float32).tiny
-        solution = torch.linalg.solve(gram + ridge * torch.eye(len(gram)), cross)
-        self.weight.copy_(solution.float())
+            features = self.features(window, known, scale) * scale.unsqueeze(2)  # (B, T, K)
+            inputs = features.transpose(0, 1).double()  # (T, B, K)
+            gram += inputs.mT @ inputs
+            cross += inputs.mT @ (target - level).T.unsqueeze(2).double()
+        one = torch.eye(size, dtype=torch.float64)
+        unit = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]  # (T, 1, 1)
+        # Windows that never move have no gram at all; this keeps their solution at zero.
+        unit = unit + torch.finfo(torch.float32).tiny
+        shared = torch.linalg.solve(gram.sum(0) + RIDGE * unit.sum() * one, cross.sum(0))  # (K, 1)
+        own = torch.linalg.solve(gram + SHRINKAGE * unit * one, cross - gram @ shared)
+        self.weight.copy_((shared + own).squeeze(2).float())
 
 
 class ForecastNetwork(nn.Module):

@@ -37,7 +37,10 @@ from sigform_forecast.panel import Batch, Floats, Ints, Panel, WindowSet, origin
 EVALUATION_BATCH = 256
 LONGEST_LOOK_BACK = 512  # a longer window costs more than it gives on a laptop
 SOLVE_STEPS = 2_000_000  # window steps that the profile is solved on at most
+TRIAL_STEPS = 300_000  # of them while a season and a look-back are being chosen
 JUDGE_STEPS = 200_000  # window steps that a choice is judged on at most
+WORTH_KEEPING = 0.98  # a profile that gains less over the last value may have been lucky
+FEW_WINDOWS = 400  # validation windows where time is short: enough to tell better from worse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,12 +50,12 @@ class Recipe:
     seconds: float | None = 30.0
     steps: int | None = None
     batch_size: int = 32
-    learning_rate: float = 1e-3
+    learning_rate: float = 5e-4
     weight_decay: float = 1e-4
     gradient_clip: float = 1.0
     most_epochs: float = 20.0
-    validations: int = 10
-    patience: int = 4
+    validations: int = 12
+    patience: int = 5
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
@@ -88,7 +91,11 @@ class ForecastModule(lightning.LightningModule):
             weight_decay=self.recipe.weight_decay,
         )
         schedule = OneCycleLR(
-            optimizer, self.recipe.learning_rate, total_steps=self.steps + 1, pct_start=0.1
+            optimizer,
+            self.recipe.learning_rate,
+            total_steps=self.steps + 1,
+            # A rise that ends with the very first step is a division by zero in torch.
+            pct_start=max(0.1, 2 / (self.steps + 1)),
         )
         return {
             "optimizer": optimizer,
@@ -121,11 +128,14 @@ def training_windows(panel: Panel, parts: Parts, look_back: int, horizon: int) -
     return WindowSet(panel, origins(panel, first, parts.train - horizon), look_back, horizon)
 
 
-def validation_windows(panel: Panel, parts: Parts, look_back: int, horizon: int) -> WindowSet:
-    """Windows whose targets are validation rows, about as many as are worth their time."""
+def validation_windows(
+    panel: Panel, parts: Parts, look_back: int, horizon: int, most: int | None = None
+) -> WindowSet:
+    """Windows whose targets are validation rows, evenly thinned to about `most`."""
     first, last = parts.train, parts.val - horizon
     total = int(np.maximum(last - first + 1, 0).sum())
-    stride = max(1, total * horizon // JUDGE_STEPS)
+    most = max(1, JUDGE_STEPS // horizon) if most is None else most
+    stride = max(1, -(-total // most))
     return WindowSet(panel, origins(panel, first, last, stride), look_back, horizon)
 
 
@@ -139,7 +149,7 @@ def possible_look_backs(panel: Panel, parts: Parts, horizon: int, asked: int | N
     if most < 2 or not (parts.val - parts.train >= horizon).any():
         raise ValueError(
             f"{int(panel.lengths.max())} rows leave no training and validation window of "
-            f"{horizon} rows; needs about {4 * horizon + 8} rows"
+            f"{horizon} rows; needs about {4 * horizon + 20} rows"
         )
     if asked is not None:
         return [min(asked, most)]
@@ -216,7 +226,7 @@ def choose(panel: Panel, parts: Parts, config: NetworkConfig, look_backs: list[i
                 continue
             tried = replace(config, look_back=look_back, season_length=season, profile=True)
             profile = SeasonalProfile(tried)
-            profile.solve(thinned(train, SOLVE_STEPS))
+            profile.solve(thinned(train, TRIAL_STEPS))
             error, naive = profile_errors(profile, thinned(judged, JUDGE_STEPS))
             if best is None or error < best.profile_error:
                 best = Choice(config=tried, profile_error=error, last_value_error=naive)
@@ -225,7 +235,7 @@ def choose(panel: Panel, parts: Parts, config: NetworkConfig, look_backs: list[i
             f"no look-back of {look_backs} leaves a training and a validation window; "
             "needs more rows or a shorter horizon"
         )
-    if best.profile_error >= best.last_value_error:
+    if best.profile_error >= WORTH_KEEPING * best.last_value_error:
         return replace(best, config=replace(best.config, profile=False))
     return best
 
@@ -284,9 +294,11 @@ def train_network(
     judged = None
     start_error = None
     if parts is not None:
-        judged = validation_windows(panel, parts, config.look_back, config.horizon)
+        most = None if recipe.seconds is None else FEW_WINDOWS
+        judged = validation_windows(panel, parts, config.look_back, config.horizon, most)
         start_error = squared_error(network, loader(judged))
     start = copy.deepcopy(network.state_dict())
+    run_dir.mkdir(parents=True, exist_ok=True)
     plan = run_dir / "plan.json"
     if resume and plan.is_file():
         steps = int(json.loads(plan.read_text("utf-8"))["steps"])
@@ -304,7 +316,7 @@ def train_network(
     settings = TrainSettings(
         run_dir=run_dir,
         max_steps=steps,
-        max_seconds=None if recipe.seconds is None else 1.5 * recipe.seconds,
+        max_seconds=None if recipe.seconds is None else 1.1 * recipe.seconds,
         seed=recipe.seed,
         dtype=recipe.dtype,
         device=recipe.device,
