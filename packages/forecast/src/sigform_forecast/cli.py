@@ -16,7 +16,7 @@ import click
 from sigform_forecast import catalogue
 from sigform_forecast.batch import stage_progress, tasks_for, threads_of, work_through
 from sigform_kit.commands import App
-from sigform_kit.errors import InputError, did_you_mean
+from sigform_kit.errors import InputError, UsageError, did_you_mean
 from sigform_kit.options import Common, common_options
 from sigform_kit.running import run
 
@@ -374,15 +374,15 @@ def plot(
     if not check_target(target, common.policy, make_parents=True):
         common.console.say(f"{target} exists; skipped")
         return
-    if file.suffix == ".parquet":
-        table = pd.read_parquet(file)
-    else:
-        table = pd.read_csv(file)
-        if "ds" in table:
-            table["ds"] = pd.to_datetime(table["ds"])
     past = None if history is None else reading_of(options).table(history).frame
-    with writing(target, common.policy, make_parents=True) as place:
-        plot_forecast(past, table, place, title=Path(name).stem)
+    try:
+        table = pd.read_parquet(file) if file.suffix == ".parquet" else pd.read_csv(file)
+        if "ds" in table and not pd.api.types.is_numeric_dtype(table["ds"]):
+            table["ds"] = pd.to_datetime(table["ds"])
+        with writing(target, common.policy, make_parents=True) as place:
+            plot_forecast(past, table, place, title=Path(name).stem)
+    except ValueError as error:
+        raise InputError(f"{file} is no forecast table: {error}") from error
     common.console.result({"plot": target}, f"wrote {target}")
 
 
@@ -420,8 +420,12 @@ def info(file: Path, common: Common) -> None:
         "levels": list(settings.levels),
         "report": fitted.report.to_dict(),
     }
-    lines = [f"{name}: {value}" for name, value in record.items() if name != "report"]
-    common.console.result(record, "\n".join([*lines, "", fitted.report.text()]))
+    lines = [
+        f"{name}: {', '.join(map(str, value)) if isinstance(value, list) else value}"
+        for name, value in record.items()
+        if name != "report" and value not in (None, [])
+    ]
+    common.console.result(record, "\n".join([*lines, "", fitted.report.summary()]))
 
 
 @add("models")
@@ -482,6 +486,8 @@ def benchmark(
     from sigform_forecast.protocol import load_benchmark, naive_table
     from sigform_forecast.training import Recipe
 
+    if not re.fullmatch(r"\d+(,\d+)*", seeds):
+        raise UsageError(f"--seeds is {seeds!r}; needs numbers such as 0,1,2")
     set_threads(threads_of(common))
     bench = load_benchmark(data, dataset, features, target)
     if naive:
@@ -489,8 +495,6 @@ def benchmark(
         rows = [{"method": name, **asdict(score[horizon])} for name, score in scores.items()]
         common.console.table(rows, ["method", "mse", "mae", "windows"])
         return
-    if not re.fullmatch(r"\d+(,\d+)*", seeds):
-        raise click.BadParameter(f"{seeds!r} is no list of seeds; needs one such as 0,1,2")
     numbers = tuple(int(seed) for seed in seeds.split(","))
     plan = Plan(
         horizon=horizon, look_back=look_back, season_length=season, profile=profile,

@@ -5,7 +5,7 @@ The command line stands on this; `work_off` is what an engine calls for each inp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -18,10 +18,10 @@ from sigform_forecast.diagnosis import Diagnosis, Duplicates, Fill, diagnose, re
 from sigform_forecast.forecaster import Forecaster, OnStage
 from sigform_forecast.reading import Dialect, Table, read_table
 from sigform_forecast.report import Report
+from sigform_kit.outputs import STDOUT, Policy, check_target, output
 
 if TYPE_CHECKING:
     from sigform_forecast.upstream import PublishedForecaster
-from sigform_kit.outputs import STDOUT, Policy, check_target, output
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
 
@@ -98,6 +98,7 @@ class Job:
     horizon: int | None = None
     model: Path | None = None
     future: Path | None = None
+    device: str = "auto"
     threads: int | None = None
 
 
@@ -114,7 +115,7 @@ def work_off(job: Job) -> Callable[[Task], dict[str, Any]]:
     from sigform_core.device import set_threads
 
     set_threads(job.threads)
-    model = None if job.model is None else load_model(job.model)
+    model = None if job.model is None else load_model(job.model, job.device)
 
     def work(task: Task) -> dict[str, Any]:
         return run(job, task, model)
@@ -141,13 +142,25 @@ def run(
     record: dict[str, Any] = {"input": str(task.source), "output": str(targets.table)}
     if not wanted[0]:
         return {**record, "status": "skipped"}
-    table = job.reading.table(task.source)
-    told = list(table.notes)
-    future = future_of(table, job)
+    told: list[str] = []
+
+    def tell(notes: Sequence[str]) -> None:
+        for note in notes:
+            told.append(note)
+            if say is not None:
+                say(note)
+
+    if model is None and job.model is not None:
+        model = load_model(job.model, job.device)
+    reading = job.reading if model is None else completed(job.reading, model)
+    table = reading.table(task.source)
+    tell(table.notes)
+    future = future_of(table, reading, job.future)
     if model is None:
-        horizon = horizon_for(table, job.horizon, told)
+        horizon = horizon_for(table, future, job.horizon, tell)
+        check_future(future, reading, horizon)
         forecaster = Forecaster(horizon, on_progress=on_progress, **job.fit).fit(table.frame)
-        told += forecaster.notes_
+        tell([f"steps: {forecaster.report_.step}", *forecaster.report_.notes])
         forecast = forecaster.predict(X_df=future)
     else:
         forecaster = model
@@ -156,16 +169,17 @@ def run(
                 f"{job.model} forecasts {forecaster.settings.h} rows and {job.horizon} are asked "
                 "for; needs a model of that horizon"
             )
+        check_future(future, reading, forecaster.settings.h)
         forecast = forecaster.predict(table.frame, X_df=future)
-        told += forecaster.notes_
-    for note in told if say is not None else ():
-        say(note)
+        tell(forecaster.notes_)
+        if forecaster.report_.scores:
+            tell([f"the scores are those of the data {job.model} was fitted on"])
     report = forecaster.report_
     write(report, table, forecast, targets, told)
     return {
         **record,
         "status": "done",
-        "files": [str(path) for path in targets.all],
+        "files": [str(path) for path, here in zip(targets.all, wanted, strict=True) if here],
         "rows": len(forecast),
         "model": forecaster.model_,
         "report": report.to_dict(),
@@ -174,35 +188,74 @@ def run(
     }
 
 
-def load_model(path: Path) -> Forecaster | PublishedForecaster:
+def load_model(path: Path, device: str) -> Forecaster | PublishedForecaster:
     """A saved forecaster, or a published Informer checkpoint in its folder."""
     if path.suffix == ".pth":
         from sigform_forecast.upstream import PublishedForecaster
 
         return PublishedForecaster(path)
-    return Forecaster.load(path)
+    forecaster = Forecaster.load(path)
+    # The device of the training need not be here.
+    forecaster.settings = replace(forecaster.settings, device=device)
+    return forecaster
 
 
-def horizon_for(table: Table, asked: int | None, told: list[str]) -> int:
-    """The horizon asked for, or a season's worth of rows where there are enough."""
+def completed(reading: Reading, model: Forecaster | PublishedForecaster) -> Reading:
+    """How to read a table for a saved model: with the covariates that it was fitted with."""
+    settings = model.settings
+    return replace(
+        reading, known=reading.known or settings.known, past=reading.past or settings.past
+    )
+
+
+def horizon_for(
+    table: Table,
+    future: pd.DataFrame | None,
+    asked: int | None,
+    tell: Callable[[Sequence[str]], None],
+) -> int:
+    """The horizon asked for; else the rows whose covariates are known, or about a season."""
     if asked is not None:
         return asked
+    if future is not None:
+        horizon = rows_ahead(future)
+        tell([f"no --horizon: forecasting the {horizon} rows with known covariates"])
+        return horizon
     calendar = infer_calendar(table.frame)
     rows = int(table.frame["unique_id"].value_counts().max())
     horizon = max(1, min(max(calendar.season_length, 7), rows // 4))
-    told.append(f"no --horizon: forecasting {horizon} rows")
+    tell([f"no --horizon: forecasting {horizon} rows"])
     return horizon
 
 
-def future_of(table: Table, job: Job) -> pd.DataFrame | None:
+def future_of(table: Table, reading: Reading, file: Path | None) -> pd.DataFrame | None:
     """Known covariates of the rows to come: from their own file, or from the table's last rows."""
-    if job.future is None:
+    if file is None:
         return table.future
-    first, *others = job.reading.known
-    rows = replace(job.reading, target=(first,), known=tuple(others), past=()).table(job.future)
+    if not reading.known:
+        raise ValueError(f"{file} holds known covariates; needs --known with their columns")
+    first, *others = reading.known
+    rows = replace(reading, target=(first,), known=tuple(others), past=()).table(file)
     future = rows.frame.rename(columns={"y": first})
     # In a wide file the covariates stand once, for every series.
     return future.drop(columns="unique_id") if rows.layout == "wide" else future
+
+
+def check_future(future: pd.DataFrame | None, reading: Reading, horizon: int) -> None:
+    """Raise ValueError, before any training, when known covariates end before the horizon."""
+    rows = 0 if future is None else rows_ahead(future)
+    if reading.known and rows < horizon:
+        raise ValueError(
+            f"{', '.join(reading.known)} is known for {rows} rows after the last value; needs "
+            f"{horizon}: as rows without a value at the end of the file, or in --future FILE"
+        )
+
+
+def rows_ahead(future: pd.DataFrame) -> int:
+    """Rows of the series with the fewest."""
+    if "unique_id" not in future:
+        return len(future)
+    return int(future["unique_id"].value_counts().min())
 
 
 def write(
@@ -300,7 +353,9 @@ class Inspection:
         sizes, table = self.sizes(), self.table
         lines = [f"{table.name}: {len(table.frame)} rows in {len(sizes)} series, {self.calendar}"]
         lines += [f"  {note}" for note in table.notes]
-        lines += [f"  {name}: {rows} rows, {a} to {b}" for name, rows, a, b in sizes[:most]]
+        for name, rows, first, last in sizes[:most]:
+            span = f"{first} to {last}".replace(" 00:00:00", "")
+            lines.append(f"  {name}: {rows} rows, {span}")
         if len(sizes) > most:
             lines.append(f"  and {len(sizes) - most} more series")
         findings = self.diagnosis.findings

@@ -75,24 +75,22 @@ class Report:
         """In a sentence, whether the method used is the best, and by how much."""
         used = next(score for score in self.scores if score.name == self.model)
         informer = next((score for score in self.scores if score.name == "Informer"), None)
-        if used is not self.best:
-            more = 100 * (used.mase / self.best.mase - 1)
+        if used.mase > self.best.mase:
             return (
                 f"{self.best.name} forecasts these windows better: the error of {used.name} is "
-                f"{more:.0f} % larger. --model auto would use {self.best.name}."
+                f"{larger(used, self.best)}. --model auto would use {self.best.name}."
             )
-        if self.best.name == "Informer":
+        if used.name == "Informer":
             naive = next((s for s in self.scores if s.name in SIMPLE), None)
-            if naive is None:
+            if naive is None or naive.mase == 0:
                 return "Informer has the least error."
             less = 100 * (1 - used.mase / naive.mase)
             return f"Informer has the least error, {less:.0f} % below {naive.name}."
         if informer is None:
             return f"{used.name} has the least error."
-        more = 100 * (informer.mase / used.mase - 1)
         return (
             f"A simpler method wins: {used.name} has the least error and is used; "
-            f"Informer's is {more:.0f} % larger."
+            f"Informer's is {larger(informer, used)}."
         )
 
     def table(self) -> tuple[list[str], list[list[str]]]:
@@ -166,3 +164,10 @@ class Report:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values, for JSON."""
         return {**asdict(self), "verdict": self.verdict() if self.scores else ""}
+
+
+def larger(score: Score, least: Score) -> str:
+    """How much larger an error is than the least, which may be none at all."""
+    if least.mase > 0:
+        return f"{100 * (score.mase / least.mase - 1):.0f} % larger"
+    return "larger" if score.mase > 0 else "as small"
