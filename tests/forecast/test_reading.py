@@ -100,7 +100,7 @@ def test_reference_files_need_no_options(data: Path, name: str) -> None:
 
 
 def test_reference_files_agree_with_pandas(data: Path) -> None:
-    plain = pd.read_csv(data / "ETTh1.csv", parse_dates=["date"])
+    plain = pd.read_csv(data / "ETTh1.csv", parse_dates=["date"], float_precision="round_trip")
     frame = read_table(data / "ETTh1.csv").frame
     for name in plain.columns[1:]:
         mine = frame[frame["unique_id"] == name]
@@ -251,6 +251,20 @@ def test_header_missing(write: Write) -> None:
 )
 def test_lines_above_the_table(write: Write, above: str) -> None:
     same(read_table(write(above + rows(DAYS.date, VALUES, ";"))))
+
+
+def test_titles_units_and_comments_around_the_header(write: Write) -> None:
+    excel = "Report 2020;;\nUnit: kWh;;\n\nDatum;Strom;Gas\n;kWh;m³\n" + "".join(
+        f"{d:%d.%m.%Y};1.000,5;{v}\n" for d, v in zip(DAYS, range(40), strict=True)
+    )
+    table = read_table(write(excel))
+    assert table.targets == ["Strom", "Gas"]
+    assert table.frame["y"].iloc[0] == 1000.5
+    months = pd.date_range("1958-03-01", periods=40, freq="MS")
+    noaa = "# decimal\n#  year month  y\n" + "".join(
+        f"  {m.year}   {m.month:2d}   {v}\n" for m, v in zip(months, VALUES, strict=True)
+    )
+    same(read_table(write(noaa)), months)
 
 
 def test_commented_header_and_units_line(write: Write) -> None:
@@ -428,6 +442,23 @@ def test_date_and_time_in_two_columns(write: Write) -> None:
     same(read_table(write(rows(blank, VALUES, "  ", "date,y"))), HOURS)
 
 
+def test_midnight_as_hour_24_and_clocks_with_dots(write: Write) -> None:
+    texts = [f"{day:%d.%m.%Y} {hour:02d}:00" for day in DAYS[:2] for hour in range(1, 25)]
+    late = pd.date_range("2020-01-01 01:00", periods=48, freq="h")
+    same(read_table(write(rows(texts, range(48)))), late, range(48))
+    dots = [f"{h:%d/%m/%Y};{h:%H.%M.%S}" for h in HOURS]
+    table = read_table(write(rows(dots, VALUES, ";", "Date,Time,y").replace("\n", ";;\n")))
+    same(table, HOURS)
+
+
+def test_two_days_of_minutes_tell_day_from_month(write: Write) -> None:
+    minutes = pd.date_range("2009-01-01", periods=300, freq="10min")
+    for spell in ("%d.%m.%Y %H:%M", "%m/%d/%Y %I:%M %p"):
+        table = read_table(write(rows(minutes.strftime(spell), range(300))))
+        same(table, minutes, range(300))
+        assert not said(table, "assumed")
+
+
 def test_integer_steps(write: Write) -> None:
     table = read_table(write(rows(range(40), VALUES, header="step,y")))
     assert table.frame["ds"].dtype == np.int64
@@ -506,6 +537,20 @@ def test_two_columns_make_an_id(write: Write) -> None:
     table = read_table(write("\n".join(lines)))
     assert table.id == "shop/item"
     assert table.frame["unique_id"].unique().tolist()[:2] == ["a/p", "a/q"]
+
+
+def test_numbered_rows_and_an_id_of_text_and_number(write: Write) -> None:
+    lines, number = ["id,date,store_nbr,family,sales,onpromotion"], 0
+    for day in DAYS.date:
+        for store in (1, 10, 2):
+            for family in ("AUTO", "BABY CARE"):
+                lines.append(f"{number},{day},{store},{family},{number % 50}.0,0")
+                number += 1
+    table = read_table(write("\n".join(lines)))
+    assert table.id == "family/store_nbr"
+    assert table.targets == ["sales"]
+    assert table.frame["unique_id"].nunique() == 6
+    assert said(table, "ignored column 'id': it numbers the rows")
 
 
 def test_rows_sorted_by_time_are_put_by_series(write: Write) -> None:
@@ -665,6 +710,7 @@ GOOD = rows(DAYS.date, VALUES)
         (b"PK\x03\x04" + b"sheet" * 90, {}, r"is a zip or Excel file"),
         (gzip.compress(GOOD.encode() * 50)[:300], {}, r"the gzip data is broken"),
         (b"\x1f\x8b\x08\0 no gzip at all", {}, r"the gzip data is broken"),
+        ('"' + GOOD, {}, r"opens a quotation mark that is never closed"),
         (GOOD, {"decimal": ";"}, r"decimal is ';'; needs '\.' or ','"),
         (GOOD, {"separator": "::"}, r"separator is '::'; needs one character"),
         (GOOD, {"encoding": "klingon"}, r"encoding is 'klingon'; needs one that Python knows"),
@@ -672,7 +718,11 @@ GOOD = rows(DAYS.date, VALUES)
         (rows(DAYS.date, ["sun"] * 40), {}, r"no column holds numbers to forecast"),
         (rows(DAYS.date, ["sun"] * 40), {"target": "y"}, r"line 2: column 'y' holds 'sun'"),
         (rows(["a", *range(1, 40)], VALUES, header="step,y"), {"time": "step"}, r"line 2: .*'a'"),
-        ("date,hour,y\n2020-01-01,1,5\n2020-01-01,2.5x,6\n2020-01-01,3,6\n", {}, r"2\.5x"),
+        (
+            "date,hour,y\n" + "".join(f"{d},1,5\n" for d in range(20000101, 20000131)) * 20
+            + "20000131,99,1\n", {}, r"line 602: hour in 'date' and 'hour' is 99; needs 0 to 24",
+        ),
+        (rows([*DAYS.date] * 3, [*VALUES] * 3), {}, r"120 rows have 40 different times and no"),
         (long_text(["a", ""], {"y": VALUES}), {"id": "store"}, r"line 42: id column .* is blank"),
     ],
 )  # fmt: skip
@@ -759,6 +809,37 @@ def test_any_dialect_is_read_back(case: tuple[pd.DataFrame, dict[str, Any]]) -> 
     read = table.frame.copy()
     read.attrs = {}
     pd.testing.assert_frame_equal(read, frame, check_dtype=False, check_freq=False)
+
+
+MARKS = "0,;.\"'\n\r\t -/:aZ%é#\0"
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    kind=st.integers(0, 3),
+    cuts=st.lists(
+        st.tuples(st.integers(0, 400), st.integers(0, 30), st.text(MARKS, max_size=8)),
+        min_size=1, max_size=6,
+    ),
+)  # fmt: skip
+def test_damaged_tables_are_read_or_refused_in_one_line(
+    kind: int, cuts: list[tuple[int, int, str]]
+) -> None:
+    text = [
+        GOOD,
+        rows(DAYS.strftime("%d.%m.%Y"), VALUES, ";").replace(".5", ",5"),
+        long_text(["a", "b"], {"y": VALUES}),
+        rows(HOURS.strftime("%Y-%m-%dT%H:%M:%S+02:00"), VALUES, " "),
+    ][kind]
+    for start, length, new in cuts:
+        text = text[:start] + new + text[start + length :]
+    try:
+        table = read_table(io.BytesIO(text.encode()))
+    except ValueError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        return
+    assert len(table.frame) > 1
+    assert not np.isinf(table.frame["y"]).any()
 
 
 # --- size ----------------------------------------------------------------------------------------

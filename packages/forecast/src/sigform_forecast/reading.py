@@ -52,7 +52,9 @@ _NUMBER = re.compile(
     rf"\s*{_UNITS}?|[+\-]?(?:inf|infinity)|true|false)\s*",
     re.IGNORECASE,
 )
-_TIME_OF_DAY = re.compile(r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp]\.?[Mm]\.?)?")
+_TIME_OF_DAY = re.compile(
+    r"\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?(?: ?[AaPp][Mm])?|\d{1,2}\.\d{2}\.\d{2}"
+)
 _TIME_NAME = re.compile(
     r"ds|dates?|datum|data|fecha|dato|time|zeit|zeitpunkt|zeitstempel|datetime|month|monat|year"
     r"|jahr|quarter|quartal|week|woche|day|tag|period|t|step|timestep|time_idx|index|idx"
@@ -62,8 +64,9 @@ _TIME_NAME = re.compile(
 _STEP_NAME = re.compile(r"ds|t|step|time|timestep|time_idx|index|idx|period", re.IGNORECASE)
 _HOUR_NAME = re.compile(r"hour|hr|stunde|time|hour.?of.?day", re.IGNORECASE)
 _ID_NAME = re.compile(
-    r"unique_id|id|.*[_ .]id|.*Id|.*ID|series|item|store|shop|sku|product|sensor|station|location"
-    r"|meter|site|region|country|state|city|name|ticker|symbol|key|group|dept|family|code",
+    r"id|.*[_ .](?:id|nr|nbr|no|num|number|code|name)|.*Id|.*ID|series|item|store|shop|sku|product"
+    r"|sensor|station|location|meter|site|region|country|state|city|name|ticker|symbol|key|group"
+    r"|dept|family|code",
 )
 _TARGET_NAMES = ("y", "target", "value", "values", "sales", "demand", "quantity", "qty", "units")
 
@@ -364,7 +367,7 @@ def _find_shape(file: _File, encoding: str, separator: str | None) -> _Shape:
     rows = [cells for _, cells in records[first:]]
     if header is None:
         names = [f"column{number + 1}" for number in range(width)]
-        notes.append(f"no header: columns are named {', '.join(names)}")
+        notes.append(f"no header: columns are named {_listed(names)}")
         leading = first
     else:
         names = _align(records[header][1], rows, width, file, records[header][0])
@@ -374,7 +377,9 @@ def _find_shape(file: _File, encoding: str, separator: str | None) -> _Shape:
     if leading:
         notes.append(f"skipped {_count(leading, 'line')} above the table")
     if not rows:
-        raise file.fault("", f"has a header and no rows ({', '.join(names)})")
+        if any("\n" in name for name in names):
+            raise file.fault("", "opens a quotation mark that is never closed")
+        raise file.fault("", f"has a header and no rows ({_listed(names)})")
     skip = records[first - 1][0] if first else 0
     rows = [cells for cells in rows[: max(50, SAMPLE_CELLS // width)] if len(cells) == width]
     return _Shape(encoding, separator, names, skip, rows, notes)
@@ -453,14 +458,16 @@ def _find_header(
     above = [
         place
         for place in range(first)
-        if len(records[place][1]) in (width, width - 1, width + 1) and len(records[place][1]) > 1
+        if len(records[place][1]) in (width, width - 1, width + 1)
+        and (len(records[place][1]) > 1 or width == 1)
     ]
     if not above:
-        # A single narrow line above a table of two columns is a header for unnamed row labels.
         return None, first
+    named = [place for place in above if not records[place][1][0].startswith("#")]
     header = above[-1]
-    while header - 1 in above and not records[header - 1][1][0].startswith("#"):
-        header -= 1
+    if named:
+        # Titles above the header and units below it fill fewer cells.
+        header = max(named, key=lambda place: (sum(map(bool, records[place][1])), -place))
     between = [cells for _, cells in records[header + 1 : first]]
     if any(_NUMBER.fullmatch(cell) for cells in between for cell in cells):
         return header, header + 1
@@ -472,6 +479,8 @@ def _align(
 ) -> list[str]:
     names = [name.strip().strip("\ufeff") for name in header]
     names[0] = re.sub(r"^#+\s*", "", names[0])
+    if len(names) == width + 1 and not names[0]:
+        names = names[1:]
     if len(names) == width + 1 and not names[-1]:
         names = names[:-1]
     if len(names) == width - 1 and rows:
@@ -530,8 +539,7 @@ class _Numbers:
             self.decimal = strong.most_common(1)[0][0]
         elif weak["."] or weak[","]:
             # "1,234" alone can be either: a semicolon file is written where the comma is decimal.
-            commas = weak["."] == 0 or weak[","] > 0
-            self.decimal = "," if commas and weak[","] and separator == ";" else "."
+            self.decimal = "," if weak[","] and separator == ";" else "."
             self.assumed = weak[","] > 0
 
     def convert(self, texts: pa.Array) -> tuple[Floats, int, int]:
@@ -608,7 +616,8 @@ _LONG_MONTHS = ("january", "february", "march", "april", "may", "june", "july", 
                 "september", "october", "november", "december")  # fmt: skip
 _DATE = re.compile(
     r"(?P<weekday>(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]*,?\s+)?(?P<date>.+?)"
-    r"(?:(?P<gap>[T ]+)(?P<clock>\d{1,2}:\d{2}(?P<second>:\d{2}(?P<part>[.,]\d+)?)?)"
+    r"(?:(?P<gap>[T ]+)(?P<clock>\d{1,2}:\d{2}(?P<second>:\d{2}(?P<part>[.,]\d+)?)?"
+    r"|\d{1,2}\.\d{2}\.\d{2})"
     r"(?P<noon> ?[AaPp][Mm])?(?P<zone> ?(?:Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2}))?)?"
 )
 
@@ -626,13 +635,16 @@ def _formats(text: str, weak: bool = True) -> list[str]:
         return []
     dates = _date_formats(match["date"].strip(), weak)
     if match["weekday"]:
-        name, rest = re.fullmatch(r"([A-Za-z]+)(.*)", match["weekday"]).groups()  # type: ignore[union-attr]
-        dates = [("%a" if len(name) == 3 else "%A") + rest + form for form in dates]
+        name, rest = match["weekday"], re.sub("^[A-Za-z]+", "", match["weekday"])
+        weekday = "%a" if len(name) - len(rest) == 3 else "%A"
+        dates = [weekday + rest + form for form in dates]
     if match["clock"] is None:
         return dates
     if any(form.startswith("unix") or form in ("%Y", "%Y%m", "%Y%m%d%H") for form in dates):
         return []
     clock = match["gap"] + ("%I:%M" if match["noon"] else "%H:%M")
+    if ":" not in match["clock"]:
+        clock = match["gap"] + "%H.%M.%S"
     if match["second"]:
         clock += ":%S" + (f"{match['part'][0]}%f" if match["part"] else "")
     if match["noon"]:
@@ -788,14 +800,14 @@ class _Dates:
         if fits[day] != fits[month]:
             form = max(fits, key=lambda f: fits[f])
             return form, parsed[form]
-        regular = {form: _regularity(index) for form, index in parsed.items()}
-        if abs(regular[day] - regular[month]) > 0.02:
-            form = max(regular, key=lambda f: regular[f])
+        breaks = {form: _breaks(index) for form, index in parsed.items()}
+        if min(breaks.values()) < 0.5 * max(breaks.values()):
+            form = min(breaks, key=lambda f: breaks[f])
             return form, parsed[form]
         form = month if "/" in day else day
         order = "month-first" if form == month else "day-first"
-        option = "--dayfirst" if form == month else "--monthfirst"
-        self.notes.append(f"dates fit both day-first and month-first: assumed {order} ({option})")
+        what = "dates fit both day-first and month-first"
+        self.notes.append(f"{what}: assumed {order} (--date-format decides)")
         return form, parsed[form]
 
 
@@ -805,17 +817,16 @@ def _swap_day_month(form: str) -> str | None:
     return form.translate(str.maketrans("dm", "md"))
 
 
-def _regularity(index: pd.DatetimeIndex) -> float:
-    """Share of the commonest step, where a step to the same day of another month counts as one."""
+def _breaks(index: pd.DatetimeIndex) -> int:
+    """How many steps are not the commonest, where a step to the same day of a month is one kind."""
     sample = index.dropna()[:20_000]
     if len(sample) < 2:
-        return 0.0
-    days = sample.as_unit("us").asi8
+        return 0
     months = np.asarray(sample.year) * 12 + np.asarray(sample.month)
     same_day = np.diff(np.asarray(sample.day)) == 0
-    step, month = np.diff(days), np.diff(months)
-    key = np.where(same_day & (month != 0), month, step)
-    return float(np.unique(key, return_counts=True)[1].max() / len(key))
+    step, month = np.diff(sample.asi8), np.diff(months)
+    kinds = np.where(same_day & (month != 0), month, step)
+    return int(len(kinds) - np.unique(kinds, return_counts=True)[1].max())
 
 
 def _parse(texts: pa.ChunkedArray, form: str) -> pd.DatetimeIndex:
@@ -867,10 +878,14 @@ def _parse_fields(chunk: pa.Array, form: str) -> NDArray[np.datetime64]:
     lengths = (np.asarray(months) + 1).astype("M8[M]").astype("M8[D]").astype(np.int64) - days
     valid &= np.asarray((month >= 1) & (month <= 12) & (day >= 1) & (day <= lengths))
     seconds = (days + day - 1) * 86_400
-    for name, size, limit in (("H", 3600, 24), ("M", 60, 60), ("S", 1, 60)):
+    rest = np.zeros(len(chunk), np.int64)
+    for name, size in (("S", 1), ("M", 60), ("H", 3600)):
         if name in fields:
-            valid &= np.asarray(fields[name] < limit)
-            seconds = seconds + fields[name] * size
+            # 24:00 is midnight at the end of the day.
+            limit = np.where(rest == 0, 24, 23) if name == "H" else 59
+            valid &= fields[name] <= limit
+            rest = rest + fields[name] * size
+    seconds = seconds + rest
     return np.where(valid, seconds.astype("M8[s]").astype("M8[us]"), np.datetime64("NaT"))
 
 
@@ -1051,11 +1066,12 @@ def _stream(
                 for name, column in columns.items():
                     column.add(batch.column(name), numbers)
     except pa.ArrowInvalid as error:
-        if ragged:
-            line, got = _ragged_line(file, shape)
+        where = _ragged_line(file, shape) if ragged else None
+        if where is not None:
+            line, got = where
             what = f"has {_count(got, 'column')}; needs {len(names)}"
             raise file.fault(f"line {line}", what) from error
-        raise file.fault("", f"is not a regular table ({error})") from error
+        raise file.fault("", f"is not a regular table ({_short(str(error))})") from error
     for column in columns.values():
         column.close()
 
@@ -1087,15 +1103,17 @@ def _rows_of(file: _File, shape: _Shape) -> Iterator[tuple[int, list[str]]]:
 
 def _line_of(file: _File, shape: _Shape, row: int) -> int:
     rows = (line for line, cells in _rows_of(file, shape) if len(cells) == len(shape.names))
-    return next(line for place, line in enumerate(rows) if place == row)
+    return next(itertools.islice(rows, row, None), shape.skip + row + 1)
 
 
-def _ragged_line(file: _File, shape: _Shape) -> tuple[int, int]:
-    return next(
+def _ragged_line(file: _File, shape: _Shape) -> tuple[int, int] | None:
+    """Line and number of cells of the first row that has not as many as the others."""
+    ragged = (
         (line, len(cells))
         for line, cells in _rows_of(file, shape)
         if len(cells) != len(shape.names) and any(cell.strip() for cell in cells)
     )
+    return next(ragged, None)
 
 
 def _read_parquet(file: _File, wish: _Wish) -> _Raw:
@@ -1352,7 +1370,7 @@ def _stamps(
             whole = pc.match_substring_regex(texts, r"^[+-]?\d{1,18}$").to_numpy()
             row = int((~whole).argmax())
             raise raw.fault(
-                row, f"time column {label} holds {texts[row].as_py()!r}; needs an integer"
+                row, f"time column {label} holds {_short(texts[row].as_py())!r}; needs an integer"
             ) from None
         raw.notes.append(f"time {label} is integer steps")
         raw.dialect = replace(raw.dialect, date_format="integer")
@@ -1361,7 +1379,9 @@ def _stamps(
     index, bad = dates.parse(texts)
     if bad >= 0:
         needs = f"a date like {dates.forms[0]}" if dates.forms else "a date"
-        raise raw.fault(bad, f"time column {label} holds {texts[bad].as_py()!r}; needs {needs}")
+        raise raw.fault(
+            bad, f"time column {label} holds {_short(texts[bad].as_py())!r}; needs {needs}"
+        )
     form = dates.forms[0]
     order = ""
     if _swap_day_month(form):
@@ -1448,6 +1468,11 @@ def _panel(raw: _Raw, wish: _Wish) -> Table:
         for name in values
         if name not in covariates and not _is_text_throughout(raw.columns[name])
     ]
+    for name in [name for name in free if _is_row_number(name, raw.columns[name])]:
+        if name not in wish.targets:
+            raw.notes.append(f"ignored column {name!r}: it numbers the rows")
+            del raw.columns[name]
+            free.remove(name)
     targets = wish.targets or _find_targets(free, ids)
     if not targets:
         raise ValueError(
@@ -1526,9 +1551,10 @@ def _find_ids(raw: _Raw, wish: _Wish) -> list[str]:
     best = min(repeats, key=lambda name: repeats[name], default=None)
     if best is not None and repeats[best] < 0.1 * rows:
         return [best]
-    if wish.layout == "long":
+    if wish.layout == "long" or distinct < 0.5 * rows:
         raise ValueError(
-            f"{raw.name}: no column tells the series apart; needs --id "
+            f"{raw.name}: {rows:,} rows have {distinct:,} different times and no column tells the "
+            "series apart; needs --id, or --layout wide "
             f"(columns: {_listed([raw.time, *raw.columns])})"
         )
     return []
@@ -1589,7 +1615,14 @@ def _check_values(raw: _Raw, used: list[str]) -> None:
             row, text = column.bad
             infinite = re.fullmatch(r"\s*[+-]?inf(inity)?\s*", text, re.IGNORECASE)
             needs = "a finite number" if infinite else "a number"
-            raise raw.fault(row, f"column {name!r} holds {text.strip()!r}; needs {needs}")
+            raise raw.fault(row, f"column {name!r} holds {_short(text)!r}; needs {needs}")
+
+
+def _is_row_number(name: str, column: _Column) -> bool:
+    number = re.fullmatch(
+        r"#|id|no\.?|nr\.?|num|index|idx|row|row[_ ]?(?:id|num|no|nr)", name.lower()
+    )
+    return number is not None and bool((np.diff(column.values) == 1).all())
 
 
 def _is_text_throughout(column: _Column) -> bool:
@@ -1692,8 +1725,14 @@ def _long(
 
 
 def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(list(names)[:12])
+    shown = ", ".join(_short(name) for name in list(names)[:12])
     return shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")
+
+
+def _short(text: str) -> str:
+    """A text from the file, fit for a message of one line."""
+    line = " ".join(text.split())
+    return line if len(line) <= 40 else line[:37] + "..."
 
 
 def _count(number: int, word: str) -> str:
