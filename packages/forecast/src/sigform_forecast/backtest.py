@@ -17,7 +17,7 @@ from sigform_forecast.panel import Floats, Ints, Panel, origins
 TEST_SHARE, VAL_SHARE = 0.2, 0.15
 MOST_TEST_SHARE = 0.35
 WINDOWS_FOR_95 = 20  # windows that a 95 % interval needs without pooling steps
-MOST_WINDOWS = 200  # of one series
+MOST_WINDOWS = 100  # of one series
 MOST_ALL_WINDOWS = 4000  # of all series
 
 
@@ -32,7 +32,7 @@ class Parts:
 def plan_parts(lengths: Ints, horizon: int) -> Parts:
     """Split each series in time: about 65 % training, 15 % validation, 20 % test at its end.
 
-    Long series give their tail no more rows than 200 windows need, short ones as many as 20
+    Long series give their tail no more rows than 100 windows need, short ones as many as 20
     windows need, if that is at most 35 %. A series too short for a window keeps all its rows for
     training. Raises ValueError when the horizon leaves no series a test window.
     """
@@ -121,19 +121,14 @@ class Backtest:
             )
         return sorted(found, key=lambda score: score.mase)
 
-    def frame(self, names: Sequence[str], levels: Sequence[int]) -> pd.DataFrame:
-        """Nixtla's cross-validation table: unique_id, ds, cutoff, y, and each method's columns."""
+    def frame(self) -> pd.DataFrame:
+        """The windows as a long table: unique_id, ds, cutoff, y."""
         steps = self.horizon
-        columns: dict[str, object] = {
-            "unique_id": np.repeat(np.asarray(self.ids, dtype=object)[self.series], steps),
-            "ds": self.times,
-            "cutoff": self.cutoffs.repeat(steps),
-            "y": self.truth.ravel(),
-        }
-        for name in names:
-            bounds = self.conformal(name, levels).interval(self.forecasts[name], self.scale)
-            columns |= interval_columns(name, self.forecasts[name], bounds)
-        return pd.DataFrame(columns)
+        ids = np.repeat(np.asarray(self.ids, dtype=object)[self.series], steps)
+        cutoffs = self.cutoffs.repeat(steps)
+        return pd.DataFrame(
+            {"unique_id": ids, "ds": self.times, "cutoff": cutoffs, "y": self.truth.ravel()}
+        )
 
 
 def interval_columns(

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -44,8 +44,10 @@ OnStage = Callable[[str, int, int | None], None]  # stage, step, steps in all
 INFORMER = "Informer"
 MODELS = (INFORMER, "LastValue", "SeasonalNaive", "SeasonalProfile", "NLinear", "AutoETS")
 LONGEST_CONTEXT = 4096
+BASELINE_BATCH = 256  # windows that a baseline forecasts at a time
 # Of the budget: to train before the backtest, to train again on all rows, and for AutoETS.
-TRAIN_SHARE, REFIT_SHARE, ETS_SHARE = 0.5, 0.35, 0.15
+TRAIN_SHARE, REFIT_SHARE, ETS_SHARE = 0.4, 0.3, 0.3
+ETS_SEASONS, ETS_ROWS = 8, 64  # AutoETS reads so many seasons, or so many rows if that is more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,8 +86,8 @@ class Settings:
             raise ValueError("budget and steps are both None; needs one of them")
         if self.model not in ("auto", *MODELS):
             raise ValueError(f"model is {self.model!r}; needs auto or one of {', '.join(MODELS)}")
-        if not self.levels or not all(0 < level < 100 for level in self.levels):
-            raise ValueError(f"levels is {self.levels}; needs per cents between 0 and 100")
+        if not self.levels or not all(lv == int(lv) and 0 < lv < 100 for lv in self.levels):
+            raise ValueError(f"levels is {self.levels}; needs whole per cents from 1 to 99")
         if both := set(self.known) & set(self.past):
             raise ValueError(f"{sorted(both)} is in known and in past; needs to be in one")
 
@@ -107,13 +109,26 @@ class Fitted:
     network: ForecastNetwork | None
     scaler: Scaler
     ids: tuple[str, ...]
+    integer_ids: bool  # unique_id holds whole numbers, in what comes out too
     scale: Floats  # (S,) seasonal scale of the intervals
-    counts: bool  # all values are whole and not negative: so are the bounds
+    counts: bool  # all values are whole and not negative: no forecast or bound is below 0
     nlinear: NLinear | None
     conformal: dict[str, Conformal]
     tail: Panel
     report: Report
     backtest: Backtest | None = field(default=None, repr=False)
+
+    def columns(self, forecast: Floats, scale: Floats) -> dict[str, Floats]:
+        """The forecast (N, T) of the model used and its intervals, as columns of a table."""
+        bounds = self.conformal[self.model].interval(forecast, scale)
+        if self.counts:
+            bounds = {k: (np.maximum(lo, 0), np.maximum(hi, 0)) for k, (lo, hi) in bounds.items()}
+        return interval_columns(self.model, forecast, bounds)
+
+    def names(self, ids: Sequence[str]) -> pd.Index:
+        """Names of series as the user's table has them."""
+        names = pd.Index(ids)
+        return names.astype(np.int64) if self.integer_ids else names
 
 
 class Forecaster:
@@ -213,8 +228,10 @@ class Forecaster:
         Raises ValueError when the data cannot carry the horizon or the model asked for, and
         sigform_core's TrainingInterrupted on Ctrl-C.
         """
-        panel = self._prepare(df)
-        self._fitted = fit_panel(panel, self.settings, self._stages(), self.notes_)
+        panel, self.notes_ = self._prepare(df)
+        integer_ids = pd.api.types.is_integer_dtype(df["unique_id"])
+        stages = Stages(run_dir=self.run_dir, resume=self.resume, on_progress=self.on_progress)
+        self._fitted = fit_panel(panel, self.settings, stages, self.notes_, integer_ids)
         return self
 
     def predict(
@@ -229,20 +246,15 @@ class Forecaster:
         fitted = self.fitted
         panel = fitted.tail
         if df is not None:
-            panel = self._prepare(df, like=fitted.calendar).tail(fitted.context)
+            panel, self.notes_ = self._prepare(df, like=fitted.calendar)
+            panel = panel.tail(fitted.context)
         future = panel.extended(self.settings.h, self._known_future(panel, X_df))
         starts = future.bounds[1:] - self.settings.h
         scaler, scale = self._scales(panel)
         forecast = forecast_windows(fitted, self.settings, future, starts, scaler)
-        rows = np.arange(len(starts)).repeat(self.settings.h)
         times = future.times[(starts[:, None] + np.arange(self.settings.h)).ravel()]
-        bounds = fitted.conformal[fitted.model].interval(forecast, scale)
-        if fitted.counts:
-            forecast = np.maximum(forecast, 0.0)
-            bounds = {k: (np.maximum(lo, 0.0), hi) for k, (lo, hi) in bounds.items()}
-        ids = np.asarray(panel.ids, dtype=object)[rows]
-        columns = interval_columns(fitted.model, forecast, bounds)
-        return pd.DataFrame({"unique_id": ids, "ds": times, **columns})
+        ids = fitted.names(panel.ids).repeat(self.settings.h)
+        return pd.DataFrame({"unique_id": ids, "ds": times, **fitted.columns(forecast, scale)})
 
     def cross_validation(
         self,
@@ -260,11 +272,11 @@ class Forecaster:
         if df is None:
             if self.fitted.backtest is None:
                 raise ValueError("a loaded model keeps no backtest; needs df")
-            return self.fitted.backtest.frame([self.model_], self.settings.levels)
+            return with_intervals(self.fitted.backtest, self.fitted)
         h, step = self.settings.h, self.settings.h if step_size is None else step_size
         if n_windows < 1 or step < 1:
             raise ValueError(f"n_windows is {n_windows} and step_size {step}; needs 1 or more")
-        panel = self._prepare(df)
+        panel, notes = self._prepare(df)
         held_out = h + (n_windows - 1) * step
         ends = panel.lengths - held_out
         if ends.min() < h + 2:
@@ -272,7 +284,10 @@ class Forecaster:
                 f"the shortest series has {panel.lengths.min()} rows; {n_windows} windows of {h} "
                 f"rows, {step} apart, need {held_out + h + 2}"
             )
-        fitted = fit_panel(panel.until(ends), self.settings, self._stages(), [])
+        # The run of `fit` is another one: neither gone on with nor written over.
+        stages = Stages(run_dir=None, resume=False, on_progress=self.on_progress)
+        integer_ids = pd.api.types.is_integer_dtype(df["unique_id"])
+        fitted = fit_panel(panel.until(ends), self.settings, stages, notes, integer_ids)
         starts = (panel.bounds[:-1] + ends)[:, None] + step * np.arange(n_windows)  # (S, W)
         measured = measure(
             fitted, self.settings, panel, starts.ravel(), {fitted.model}, fitted.scaler
@@ -294,11 +309,8 @@ class Forecaster:
         forecaster.settings, forecaster._fitted = load_forecaster(Path(path))
         return forecaster
 
-    def _stages(self) -> Stages:
-        return Stages(run_dir=self.run_dir, resume=self.resume, on_progress=self.on_progress)
-
-    def _prepare(self, df: pd.DataFrame, like: Calendar | None = None) -> Panel:
-        """Check, repair and flatten a table; what was found and done goes to `notes_`."""
+    def _prepare(self, df: pd.DataFrame, like: Calendar | None = None) -> tuple[Panel, list[str]]:
+        """Check, repair and flatten a table; also returns what was found and done."""
         settings = self.settings
         frame = checked(df, [*settings.past, *settings.known])
         calendar = infer_calendar(frame, settings.freq)
@@ -312,8 +324,8 @@ class Forecaster:
             if finding.code == "wrong_frequency":
                 raise ValueError(finding.message)
         frame, repairs = repair(frame, calendar, fill=settings.fill, duplicates=settings.duplicates)
-        self.notes_ = [finding.message for finding in findings] + repairs
-        return Panel.from_frame(frame, calendar, past=settings.past, known=settings.known)
+        notes = [finding.message for finding in findings] + repairs
+        return Panel.from_frame(frame, calendar, past=settings.past, known=settings.known), notes
 
     def _scales(self, panel: Panel) -> tuple[Scaler, Floats]:
         """Scaler and seasonal scale of each series, measured on the spot for one never seen."""
@@ -340,26 +352,29 @@ class Forecaster:
         if missing := [name for name in ("ds", *names) if name not in X_df.columns]:
             raise ValueError(f"X_df has no column {missing[0]!r}; needs ds, {', '.join(names)}")
         shared = "unique_id" not in X_df.columns
-        table = X_df.assign(unique_id="" if shared else X_df["unique_id"].astype(str))
-        if table.duplicated(["unique_id", "ds"]).any():
-            twice = table[table.duplicated(["unique_id", "ds"])].iloc[0]
-            raise ValueError(f"X_df has {twice['ds']} twice; needs each time once a series")
-        table = table.set_index(["unique_id", "ds"])
-        values = np.empty((len(panel.ids), h, len(names)))
-        for s, name in enumerate(panel.ids):
-            last = panel.times[panel.bounds[s + 1] - 1]
-            wanted = panel.calendar.future(last, h)
-            rows = table.reindex(pd.MultiIndex.from_product([["" if shared else name], wanted]))[
-                names
-            ]
-            values[s] = rows.to_numpy(np.float64)
-            absent = np.flatnonzero(~np.isfinite(values[s]).all(axis=1))
-            if absent.size:
-                raise ValueError(
-                    f"X_df lacks {', '.join(names)} of {name!r} at {wanted[absent[0]]}; "
-                    f"needs all {h} rows after {last}"
-                )
-        return values
+        table = X_df.assign(
+            unique_id="" if shared else X_df["unique_id"].astype(str), ds=read_times(X_df["ds"])
+        )
+        for name in names:
+            table[name] = read_numbers(table[name])
+        table = table.set_index(["unique_id", "ds"])[names]
+        if table.index.has_duplicates:
+            twice = table.index[table.index.duplicated()].get_level_values("ds")[0]
+            raise ValueError(f"X_df has {twice} twice; needs each time once a series")
+        lasts = panel.times[panel.bounds[1:] - 1]
+        futures = {last: panel.calendar.future(last, h) for last in lasts.unique()}
+        ids = np.repeat([""] * len(panel.ids) if shared else panel.ids, h)
+        times = futures[lasts[0]].append([futures[last] for last in lasts[1:]])
+        wanted = pd.MultiIndex.from_arrays([ids, times])
+        values = table.reindex(wanted).to_numpy(np.float64)
+        absent = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if absent.size:
+            row = int(absent[0])
+            raise ValueError(
+                f"X_df lacks {', '.join(names)} of {panel.ids[row // h]!r} at {times[row]}; "
+                f"needs all {h} rows after {lasts[row // h]}"
+            )
+        return values.reshape(len(panel.ids), h, len(names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -382,7 +397,13 @@ class Stages:
             yield path
 
     def train(
-        self, stage: str, panel: Panel, parts: Parts | None, config: NetworkConfig, recipe: Recipe
+        self,
+        stage: str,
+        panel: Panel,
+        parts: Parts | None,
+        config: NetworkConfig,
+        recipe: Recipe,
+        gate: float = 1.0,
     ) -> Trained:
         """`training.train_network`, reporting its progress under the name of the stage."""
         from sigform_forecast.training import train_network
@@ -394,8 +415,9 @@ class Stages:
 
         with self.folder(stage) as folder:
             return train_network(
-                panel, parts, config, recipe, folder, resume=self.resume, on_progress=report
-            )
+                panel, parts, config, recipe, folder,
+                gate=gate, resume=self.resume, on_progress=report,
+            )  # fmt: skip
 
 
 def checked(df: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
@@ -406,14 +428,44 @@ def checked(df: pd.DataFrame, covariates: Sequence[str]) -> pd.DataFrame:
     if not len(df):
         raise ValueError("the table has no rows; needs some")
     frame = df.loc[:, names].copy()
-    if not pd.api.types.is_numeric_dtype(frame["ds"]):
-        frame["ds"] = pd.to_datetime(frame["ds"])
+    if frame["unique_id"].isna().any():
+        raise ValueError("unique_id is blank in some rows; needs the name of a series in each")
+    frame["ds"] = read_times(frame["ds"])
     for name in ("y", *covariates):
-        frame[name] = np.asarray(pd.to_numeric(frame[name]), dtype=np.float64)
+        frame[name] = read_numbers(frame[name])
     return frame
 
 
-def fit_panel(panel: Panel, settings: Settings, stages: Stages, notes: Sequence[str]) -> Fitted:
+def read_times(column: Any) -> pd.Series:
+    """Whole numbers as they are, anything else as timestamps. Raises ValueError."""
+    try:
+        if not pd.api.types.is_numeric_dtype(column):
+            return pd.to_datetime(column)
+        whole = column.astype(np.int64)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"ds has no times ({reason}); needs dates or whole numbers") from error
+    if not (whole == column).all():
+        raise ValueError("ds has fractions; needs dates or whole numbers")
+    return whole
+
+
+def read_numbers(column: Any) -> Floats:
+    """A column as float64, with NaN where it is blank. Raises ValueError."""
+    try:
+        return np.asarray(pd.to_numeric(column), dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"{column.name} has no numbers ({reason}); needs numbers") from error
+
+
+def fit_panel(
+    panel: Panel,
+    settings: Settings,
+    stages: Stages,
+    notes: Sequence[str],
+    integer_ids: bool = False,
+) -> Fitted:
     """Train on the head of each series, measure on its tail, then train again on all rows."""
     began = time.perf_counter()
     said = list(notes)
@@ -442,9 +494,9 @@ def fit_panel(panel: Panel, settings: Settings, stages: Stages, notes: Sequence[
     look_back = 336 if network is None else max(network.config.look_back, 4 * season)
     baselines = available(season, look_back)
     nlinear = fitted_nlinear(baselines, scaled, parts.val, settings.h, said)
-    context = min(LONGEST_CONTEXT, max(look_back, 7 * season))
-    ets_budget = 60.0 if settings.budget is None else ETS_SHARE * settings.budget
-    afford_ets(baselines, len(starts), context, ets_budget, said)
+    context = max(look_back, min(LONGEST_CONTEXT, 7 * season))
+    ets_budget = ETS_SHARE * (60.0 if settings.budget is None else settings.budget)
+    afford_ets(baselines, len(starts), ets_context(context, season), ets_budget, said)
     scale = seasonal_scales(panel, parts.val, season)
     fitted = Fitted(
         model=settings.model,
@@ -455,6 +507,7 @@ def fit_panel(panel: Panel, settings: Settings, stages: Stages, notes: Sequence[
         network=network,
         scaler=scaler,
         ids=panel.ids,
+        integer_ids=integer_ids,
         scale=scale,
         counts=bool((panel.values >= 0).all() and (panel.values == np.round(panel.values)).all()),
         nlinear=nlinear,
@@ -467,7 +520,8 @@ def fit_panel(panel: Panel, settings: Settings, stages: Stages, notes: Sequence[
     scores = backtest.scores(settings.levels)
     fitted.model = scores[0].name if settings.model == "auto" else settings.model
     if fitted.model not in names:
-        raise ValueError(f"{fitted.model} cannot be used here: {said[-1] if said else 'no data'}")
+        reason = next((note for note in said if note.startswith(fitted.model)), "not installed")
+        raise ValueError(f"{fitted.model} cannot be used here: {reason}")
     fitted.conformal = {name: backtest.conformal(name, settings.levels) for name in names}
     said += fitted.conformal[fitted.model].notes
     fitted.backtest = backtest
@@ -480,7 +534,7 @@ def fit_panel(panel: Panel, settings: Settings, stages: Stages, notes: Sequence[
         again = replace(
             planned(settings, began, min(1.0, spent + REFIT_SHARE)), steps=trained.steps
         )
-        refit = stages.train("refit", whole, None, trained.network.config, again)
+        refit = stages.train("refit", whole, None, trained.network.config, again, trained.gate)
         fitted.network = refit.network
     fitted.report = Report.of(
         fitted, settings, scores, trained, seconds=time.perf_counter() - began, notes=said
@@ -525,7 +579,7 @@ def planned(settings: Settings, began: float, share: float) -> Recipe:
     from sigform_forecast.training import Recipe
 
     seconds = None
-    if settings.budget is not None:
+    if settings.budget is not None and settings.steps is None:
         seconds = max(0.5, share * settings.budget - (time.perf_counter() - began))
     return Recipe(
         seconds=seconds,
@@ -568,6 +622,11 @@ def afford_ets(
             del baselines["AutoETS"]
 
 
+def ets_context(context: int, season_length: int) -> int:
+    """Rows that AutoETS reads: its time grows with them, and old seasons add little."""
+    return min(context, max(ETS_ROWS, ETS_SEASONS * season_length))
+
+
 def forecast_windows(
     fitted: Fitted,
     settings: Settings,
@@ -590,11 +649,17 @@ def forecast_windows(
         method = fitted.nlinear if name == "NLinear" else available(fitted.season_length)[name]
         if method is None:
             raise ValueError("there is no NLinear in this model; needs a fit with it")
-        contexts = (panel.contexts(starts, fitted.context) - mean) / std
+        length = fitted.context
         if isinstance(method, AutoETS):
             method.max_seconds = np.inf
-        found = method.predict(contexts, settings.h)
-    return found * std + mean
+            length = ets_context(length, fitted.season_length)
+        found = np.empty((len(starts), settings.h))
+        for first in range(0, len(starts), BASELINE_BATCH):
+            part = slice(first, first + BASELINE_BATCH)
+            contexts = (panel.contexts(starts[part], length) - mean[part]) / std[part]
+            found[part] = method.predict(contexts, settings.h)
+    found = found * std + mean
+    return np.maximum(found, 0.0) if fitted.counts else found
 
 
 def measure(
@@ -622,7 +687,7 @@ def measure(
 
 def with_intervals(measured: Backtest, fitted: Fitted) -> pd.DataFrame:
     """The table of measured windows, with the intervals that the fit had before them."""
-    table = measured.frame([], ())
-    forecast = measured.forecasts[fitted.model]
-    bounds = fitted.conformal[fitted.model].interval(forecast, measured.scale)
-    return table.assign(**interval_columns(fitted.model, forecast, bounds))
+    table = measured.frame()
+    ids = fitted.names(measured.ids)[measured.series].repeat(measured.horizon)
+    columns = fitted.columns(measured.forecasts[fitted.model], measured.scale)
+    return table.assign(unique_id=ids, **columns)

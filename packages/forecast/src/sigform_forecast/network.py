@@ -180,18 +180,30 @@ class ForecastNetwork(nn.Module):
         nn.init.zeros_(self.informer.projection.bias)
 
     def forward(self, values: Tensor, marks: Tensor, known: Tensor) -> Tensor:
+        start, change = self.parts(values, marks, known)
+        return start + change
+
+    def parts(self, values: Tensor, marks: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
+        """What the forecast starts from, and what Informer adds to it, both (B, T)."""
         config = self.config
         window, level, scale = normalise(values)
         history = torch.cat([window.unsqueeze(2), values[:, :, 1:]], 2)  # (B, L, 1 + C)
-        start = history[:, config.look_back - config.label_len :]
+        latest = history[:, config.look_back - config.label_len :]
         blank = history.new_zeros(history.shape[0], config.horizon, history.shape[2])
         calendar = torch.cat([marks, known], 2)  # (B, L + T, F + G)
-        forecast = self.informer(
+        change = self.informer(
             history,
             calendar[:, : config.look_back],
-            torch.cat([start, blank], 1),
+            torch.cat([latest, blank], 1),
             calendar[:, config.look_back - config.label_len :],
         ).squeeze(2)  # (B, T)
+        start = level.expand_as(change)
         if self.profile is not None:
-            forecast = forecast + self.profile(window, known, scale)
-        return forecast * scale + level
+            start = start + self.profile(window, known, scale) * scale
+        return start, change * scale
+
+    @torch.no_grad()
+    def damp(self, gate: float) -> None:
+        """Keep only a share of what Informer adds: its last layer is linear, so it is scaled."""
+        self.informer.projection.weight.mul_(gate)
+        self.informer.projection.bias.mul_(gate)

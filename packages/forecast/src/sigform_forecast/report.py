@@ -20,7 +20,8 @@ class Report:
     """Scores of every method, the least error first; lengths in rows, errors in user's units.
 
     `model` is the method that forecasts. `informer_steps` are the training steps behind its
-    weights, 0 when training brought nothing over the seasonal profile it starts from.
+    weights, 0 when training brought nothing over the seasonal profile it starts from;
+    `informer_share` is how much of its addition validation kept, 0 to 1.
     """
 
     horizon: int
@@ -33,6 +34,7 @@ class Report:
     look_back: int | None = None
     profile: bool | None = None
     informer_steps: int | None = None
+    informer_share: float | None = None
     scores: tuple[Score, ...] = ()
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
@@ -61,6 +63,7 @@ class Report:
             look_back=None if config is None else config.look_back,
             profile=None if config is None else config.profile,
             informer_steps=None if trained is None else trained.steps,
+            informer_share=None if trained is None else trained.gate,
             scores=tuple(scores),
             seconds=seconds,
             notes=tuple(notes),
@@ -157,7 +160,9 @@ class Report:
         residual = "as a residual on the seasonal profile" if self.profile else "on its own"
         line = f"Informer reads {self.look_back} rows, {residual}, both chosen on validation."
         if self.informer_steps:
-            return f"{line} It was trained for {self.informer_steps} steps."
+            share = "" if self.informer_share is None else f", and {self.informer_share:.0%} of "
+            kept = f"{share}what it adds is kept" if share else ""
+            return f"{line} It was trained for {self.informer_steps} steps{kept}."
         start = "the seasonal profile" if self.profile else "the last value"
         return f"{line} Training did not improve on {start}, so that is what it forecasts."
 

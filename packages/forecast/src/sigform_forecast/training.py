@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -40,6 +40,8 @@ SOLVE_STEPS = 2_000_000  # window steps that the profile is solved on at most
 TRIAL_STEPS = 300_000  # of them while a season and a look-back are being chosen
 JUDGE_STEPS = 200_000  # window steps that a choice is judged on at most
 WORTH_KEEPING = 0.98  # a profile that gains less over the last value may have been lucky
+LUCK = 1e-3  # a smaller part of the error than this decides nothing
+CLOSE = 5e-3  # of the last value's error: closer than this, the simpler season stays
 FEW_WINDOWS = 400  # validation windows where time is short: enough to tell better from worse
 
 
@@ -78,11 +80,17 @@ class ForecastModule(lightning.LightningModule):
         self.log("train_loss", loss)
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         del batch_index
-        values, marks, known, target = batch
-        loss = F.mse_loss(self.network(values, marks, known), target)
-        self.log("val_loss", loss, batch_size=len(target))
+        self.sums += Gain.sums_of(self.network, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        gathered = self.all_gather(self.sums)
+        whole = gathered.reshape(-1, 4).sum(0) if isinstance(gathered, Tensor) else self.sums
+        self.log("val_loss", Gain.of(whole).error)
 
     def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
         optimizer = torch.optim.AdamW(
@@ -101,6 +109,57 @@ class ForecastModule(lightning.LightningModule):
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gain:
+    """What Informer's addition is worth on validation, and how much of it to keep.
+
+    `gate`, in [0, 1], is the share with the least squared error, `error` that error in scaled
+    units, `start` the error without Informer. A share below 1 is the rule on short series: the
+    addition is right in sign and too large.
+    """
+
+    gate: float
+    error: float
+    start: float
+
+    @classmethod
+    def of(cls, sums: Tensor) -> Self:
+        """From the sums of `sums_of` over all windows."""
+        missing, shared, added, count = sums.tolist()
+        gate = min(1.0, max(0.0, shared / added)) if added > 0 else 0.0
+        return cls(
+            gate=gate,
+            error=(missing - 2 * gate * shared + gate**2 * added) / count,
+            start=missing / count,
+        )
+
+    @staticmethod
+    def sums_of(network: ForecastNetwork, batch: Batch) -> Tensor:
+        """Squares of what is missing, its product with what is added, squares of that, count."""
+        values, marks, known, target = batch
+        start, change = network.parts(values, marks, known)
+        missing, added = (target - start).double(), change.double()
+        sums = [missing.square().sum(), (missing * added).sum(), added.square().sum()]
+        return torch.stack([*sums, missing.new_tensor(float(missing.numel()))])
+
+
+def squared_error(network: ForecastNetwork, batches: Iterable[Batch]) -> float:
+    """Mean squared error in scaled units."""
+    total = count = 0.0
+    with torch.inference_mode():
+        for values, marks, known, target in batches:
+            error = network(values, marks, known) - target
+            total += float(error.square().sum())
+            count += error.numel()
+    return total / count
+
+
+def gain(network: ForecastNetwork, batches: Iterable[Batch]) -> Gain:
+    """The gain of a network over these windows."""
+    with torch.inference_mode():
+        return Gain.of(sum((Gain.sums_of(network, batch) for batch in batches), torch.zeros(4)))
 
 
 def same(batch: Any) -> Any:
@@ -176,17 +235,6 @@ def forecasts(network: ForecastNetwork, scaled: Panel, starts: Ints, device: str
     return found
 
 
-def squared_error(network: ForecastNetwork, batches: Iterable[Batch]) -> float:
-    """Mean squared error in scaled units."""
-    total = count = 0.0
-    with torch.inference_mode():
-        for values, marks, known, target in batches:
-            error = network(values, marks, known) - target
-            total += float(error.square().sum())
-            count += error.numel()
-    return total / count
-
-
 def profile_errors(profile: SeasonalProfile, batches: Iterable[Batch]) -> tuple[float, float]:
     """Mean squared error of the profile, and of the last value, in scaled units."""
     total = naive = count = 0.0
@@ -221,14 +269,14 @@ def choose(panel: Panel, parts: Parts, config: NetworkConfig, look_backs: list[i
         judged = validation_windows(panel, parts, look_back, config.horizon)
         if not len(train) or not len(judged):
             continue
-        for season in sorted({1, *panel.calendar.seasons}):
+        for season in dict.fromkeys([*panel.calendar.seasons, 1]):
             if season > look_back:
                 continue
             tried = replace(config, look_back=look_back, season_length=season, profile=True)
             profile = SeasonalProfile(tried)
             profile.solve(thinned(train, TRIAL_STEPS))
             error, naive = profile_errors(profile, thinned(judged, JUDGE_STEPS))
-            if best is None or error < best.profile_error:
+            if best is None or error < best.profile_error - CLOSE * naive:
                 best = Choice(config=tried, profile_error=error, last_value_error=naive)
     if best is None:
         raise ValueError(
@@ -245,12 +293,14 @@ class Trained:
     """A trained network in evaluation mode, and what its training came to.
 
     `steps` are those behind its weights: 0 when no step was better on validation than the start,
-    which is the profile alone (or the last value without a profile). Errors are squared, scaled.
+    which is the profile alone (or the last value without a profile). `gate` is the share of
+    Informer's addition that was kept. Errors are squared, scaled.
     """
 
     network: ForecastNetwork
     steps: int
     steps_taken: int
+    gate: float
     seconds: float
     start_error: float | None
     best_error: float | None
@@ -273,12 +323,14 @@ def train_network(
     recipe: Recipe,
     run_dir: Path,
     *,
+    gate: float = 1.0,
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Trained:
     """Train a network on a scaled panel; without `parts` on all of it, for `recipe.steps` steps.
 
-    With `parts` the weights with the least validation error are kept, those of the start included.
+    With `parts` the weights with the least validation error are kept, those of the start included,
+    and as much of Informer's addition as validation likes; without, the share is `gate`.
     Checkpoints and metrics.csv go to `run_dir`; `resume` goes on from there. Raises ValueError
     when no training window is left, TrainingInterrupted on Ctrl-C.
     """
@@ -310,7 +362,7 @@ def train_network(
     plan.write_text(json.dumps({"steps": steps}), "utf-8")
     if steps == 0:
         return Trained(
-            network=network, steps=0, steps_taken=0, seconds=0.0,
+            network=network, steps=0, steps_taken=0, gate=0.0, seconds=0.0,
             start_error=start_error, best_error=start_error,
         )  # fmt: skip
     settings = TrainSettings(
@@ -335,22 +387,30 @@ def train_network(
     )
     network.train()
     result = fit(ForecastModule(network, recipe, steps), data, settings, on_progress=on_progress)
-    behind, best_error = result.steps, result.best_score
-    if result.best_path is not None and best_error is not None:
-        if start_error is not None and best_error >= start_error:
-            network.load_state_dict(start)
-            behind, best_error = 0, start_error
+    network.eval()
+    behind, share, best_error = result.steps, gate, start_error
+    if judged is not None and result.best_path is not None:
+        state = load_torch_checkpoint(result.best_path)
+        network.load_state_dict(
+            {name.removeprefix("network."): tensor for name, tensor in state.items()}
+        )
+        found = gain(network, loader(judged))
+        if found.error < (1 - LUCK) * found.start:
+            share, best_error = found.gate, found.error
         else:
-            state = load_torch_checkpoint(result.best_path)
-            network.load_state_dict(
-                {name.removeprefix("network."): tensor for name, tensor in state.items()}
-            )
-            scores = [row for row in result.history if row.get("val_loss") is not None]
-            behind = int(min(scores, key=lambda row: row["val_loss"])["step"])
+            share = 0.0
+        scores = [row for row in result.history if row.get("val_loss") is not None]
+        behind = int(min(scores, key=lambda row: row["val_loss"])["step"])
+    if share > 0:
+        network.damp(share)
+    else:
+        network.load_state_dict(start)
+        behind = 0
     return Trained(
-        network=network.eval(),
+        network=network,
         steps=behind,
         steps_taken=result.steps,
+        gate=share,
         seconds=result.seconds,
         start_error=start_error,
         best_error=best_error,
