@@ -10,16 +10,14 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from sigform_forecast.jobs import SUFFIXES, Job, Targets, Task, stem_of
 from sigform_kit.engines import run_items
 from sigform_kit.errors import InputsFailedError, UsageError
 from sigform_kit.inputs import STDIN, Input, expand_inputs
 from sigform_kit.options import Common
 from sigform_kit.outputs import STDOUT, check_targets
-
-if TYPE_CHECKING:
-    from sigform_forecast.pipeline import Job, Task
 
 
 def tasks_for(
@@ -29,8 +27,6 @@ def tasks_for(
 
     The outputs of an earlier run are no inputs, even where a folder or pattern names them.
     """
-    from sigform_forecast.pipeline import SUFFIXES, Targets, Task
-
     inputs = expand_inputs(files, suffixes=SUFFIXES)
     folder = output is not None and is_folder(output)
     places = {item.path: place_of(item, output, folder) for item in inputs}
@@ -65,21 +61,14 @@ def is_folder(output: Path) -> bool:
 
 def place_of(item: Input, output: Path | None, folder: bool) -> Path:
     """Where the forecast of an input goes."""
-    if str(item.path) == STDIN:
-        if output is None:
-            return Path(STDOUT)
-        return output / "stdin_forecast.csv" if folder else output
-    name = f"{Path(item.path.name.removesuffix('.gz')).stem}_forecast.csv"
+    name = f"{stem_of(item.path)}_forecast.csv"
     if output is None:
-        return item.path.with_name(name)
+        return Path(STDOUT) if str(item.path) == STDIN else item.path.with_name(name)
     return (output / item.relative).with_name(name) if folder else output
 
 
 def work_through(job: Job, tasks: list[Task], common: Common) -> None:
     """Work on every task: a single one here, several by the engine; raises if one failed."""
-    from sigform_forecast.pipeline import run as run_task
-    from sigform_forecast.pipeline import work_off
-
     wanted = check_targets(
         [path for task in tasks for path in task.targets.all],
         common.policy,
@@ -93,6 +82,9 @@ def work_through(job: Job, tasks: list[Task], common: Common) -> None:
             text = f"{task.source} -> {', '.join(names) or 'nothing: all of it exists'}"
             common.console.result({"input": str(task.source), "files": names}, text)
         return
+    from sigform_forecast.pipeline import run as run_task
+    from sigform_forecast.pipeline import work_off
+
     if len(tasks) == 1 and common.engine == "local":
         from sigform_core.device import set_threads
 

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from sigform_forecast import catalogue
 from sigform_forecast.batch import stage_progress, tasks_for, threads_of, work_through
+from sigform_forecast.jobs import Job, Reading, stem_of
 from sigform_kit.commands import App
 from sigform_kit.errors import InputError, UsageError, did_you_mean
+from sigform_kit.inputs import STDIN
 from sigform_kit.options import Common, common_options
 from sigform_kit.running import run
-
-if TYPE_CHECKING:
-    from sigform_forecast.pipeline import Reading
 
 app = App(
     "sigform-forecast",
@@ -42,6 +42,27 @@ METHODS = (
 )
 FILLS = ("interpolate", "previous", "zero", "seasonal", "drop", "error")
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+
+
+class Source(click.Path):
+    """A file to read, or - for stdin; a missing one is refused before anything is imported."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if str(path) != STDIN and not path.exists():
+            raise InputError(f"{path}: no such file")
+        return path
+
+
+class Width(click.ParamType):
+    """A width that the heads of Informer share evenly."""
+
+    name = "width"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if not re.fullmatch(r"\d+", str(value)) or int(value) == 0 or int(value) % 4:
+            self.fail(f"width is {value}; needs a multiple of 4", param, ctx)
+        return int(value)
 
 
 class Duration(click.ParamType):
@@ -131,7 +152,7 @@ fit_options = stack([
                  help="Time for training and backtest."),
     click.option("--steps", type=click.IntRange(1), metavar="N",
                  help="Training steps, instead of as many as fit the budget."),
-    click.option("--d-model", type=click.IntRange(4), default=32, show_default=True, metavar="N",
+    click.option("--d-model", type=Width(), default=32, show_default=True, metavar="N",
                  help="Width of Informer, a multiple of 4."),
     click.option("--attention", "attn", type=click.Choice(["prob", "full"]), default="prob",
                  show_default=True, help="ProbSparse or full attention."),
@@ -171,7 +192,7 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 @fit_options
 @columns_options
 @repair_options
-@click.option("--future", type=FILE, help="File with the known covariates of the rows to come.")
+@click.option("--future", type=Source(), help="File with the known covariates of the rows to come.")
 @output_options
 @common_options(
     "device", "dtype", "threads", "jobs", "engine", "overwrite", "json", "dry_run", "config",
@@ -186,8 +207,6 @@ def forecast(
     Writes FILE_forecast.csv, .png and .md beside it. Columns, dates and frequency are found and
     said; gaps are repaired by the stated rule.
     """
-    from sigform_forecast.pipeline import Job
-
     reading, fit = split_options(options, common)
     job = Job(reading=reading, fit=fit, horizon=horizon, future=future, threads=threads_of(common))
     work_through(job, tasks_for(files, output, plot, report, like_input, common), common)
@@ -195,7 +214,7 @@ def forecast(
 
 @add("inspect")
 @click.command(short_help="Say how FILE is understood and what is wrong with it.")
-@click.argument("file", type=FILE)
+@click.argument("file", type=Source())
 @columns_options
 @repair_options
 @common_options("json", "config")
@@ -211,7 +230,7 @@ def inspect(file: Path, common: Common, **options: Any) -> None:
 
 @add("train")
 @click.command(short_help="Fit a forecaster on FILE and save it.")
-@click.argument("file", type=FILE)
+@click.argument("file", type=Source())
 @horizon_option
 @fit_options
 @columns_options
@@ -241,8 +260,8 @@ def train(
 
     set_threads(threads_of(common))
     reading, fit = split_options(options, common)
-    model = file.with_name(f"{file.stem}_model.safetensors") if output is None else output
-    folder = file.with_name(f"{file.stem}_run") if run_dir is None else run_dir
+    model = file.with_name(f"{stem_of(file)}_model.safetensors") if output is None else output
+    folder = file.with_name(f"{stem_of(file)}_run") if run_dir is None else run_dir
     if not check_target(model, common.policy, make_parents=True):
         common.console.say(f"{model} exists; skipped")
         return
@@ -283,11 +302,11 @@ def train(
 @add("predict")
 @click.command(short_help="Forecast each FILE with a saved model.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
-@click.option("--model", type=FILE, required=True,
+@click.option("--model", type=Source(), required=True,
               help="Saved forecaster, or checkpoint.pth of the published code.")  # fmt: skip
 @horizon_option
 @columns_options
-@click.option("--future", type=FILE, help="File with the known covariates of the rows to come.")
+@click.option("--future", type=Source(), help="File with the known covariates of the rows to come.")
 @output_options
 @common_options("device", "threads", "jobs", "engine", "overwrite", "json", "dry_run", "config")
 def predict(
@@ -299,10 +318,6 @@ def predict(
 
     The covariates that the model was fitted with are found by their names.
     """
-    from sigform_forecast.pipeline import Job
-
-    if not model.is_file():
-        raise InputError(f"{model}: there is no such model")
     job = Job(
         reading=reading_of(options), model=model, horizon=horizon, future=future,
         device=common.device, threads=threads_of(common),
@@ -312,7 +327,7 @@ def predict(
 
 @add("backtest")
 @click.command(short_help="Measure every method on the tail of FILE.")
-@click.argument("file", type=FILE)
+@click.argument("file", type=Source())
 @horizon_option
 @fit_options
 @columns_options
@@ -354,8 +369,8 @@ def backtest(
 
 @add("plot")
 @click.command(short_help="Draw a forecast again, with its history.")
-@click.argument("file", type=FILE, metavar="FORECAST.csv")
-@click.option("--history", type=FILE, help="File that was forecast.")
+@click.argument("file", type=Source(), metavar="FORECAST.csv")
+@click.option("--history", type=Source(), help="File that was forecast.")
 @click.option("-o", "--output", type=FILE, metavar="FILE.png", help="Picture to write.")
 @columns_options
 @common_options("overwrite", "json")
@@ -369,8 +384,7 @@ def plot(
     from sigform_kit.outputs import check_target
     from sigform_kit.outputs import output as writing
 
-    name = file.name.removesuffix(".gz")
-    target = file.with_name(f"{Path(name).stem}.png") if output is None else output
+    target = file.with_name(f"{stem_of(file)}.png") if output is None else output
     if not check_target(target, common.policy, make_parents=True):
         common.console.say(f"{target} exists; skipped")
         return
@@ -380,7 +394,7 @@ def plot(
         if "ds" in table and not pd.api.types.is_numeric_dtype(table["ds"]):
             table["ds"] = pd.to_datetime(table["ds"])
         with writing(target, common.policy, make_parents=True) as place:
-            plot_forecast(past, table, place, title=Path(name).stem)
+            plot_forecast(past, table, place, title=stem_of(file))
     except ValueError as error:
         raise InputError(f"{file} is no forecast table: {error}") from error
     common.console.result({"plot": target}, f"wrote {target}")
@@ -388,7 +402,7 @@ def plot(
 
 @add("info")
 @click.command(short_help="Say what a saved model or checkpoint holds.")
-@click.argument("file", type=FILE)
+@click.argument("file", type=Source())
 @common_options("json")
 def info(file: Path, common: Common) -> None:
     """Say what a saved model or a published checkpoint holds."""
@@ -465,7 +479,8 @@ def doctor(common: Common) -> int:
 @click.option("--seeds", default="0,1,2", show_default=True, help="One training each.")
 @click.option("--steps", type=click.IntRange(1), default=400, show_default=True,
               help="Training steps.")  # fmt: skip
-@click.option("--d-model", type=click.IntRange(4), default=64, show_default=True, help="Width.")
+@click.option("--d-model", type=Width(), default=64, show_default=True, metavar="N",
+              help="Width of Informer, a multiple of 4.")  # fmt: skip
 @click.option("--attention", "attn", type=click.Choice(["prob", "full"]), default="prob",
               show_default=True, help="ProbSparse or full attention.")  # fmt: skip
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-4,
@@ -515,8 +530,6 @@ def benchmark(
 
 def reading_of(options: dict[str, Any]) -> Reading:
     """The options of `columns_options` as what they mean."""
-    from sigform_forecast.pipeline import Reading
-
     return Reading(**options)
 
 

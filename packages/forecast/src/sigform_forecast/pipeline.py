@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,98 +16,13 @@ import pandas as pd
 from sigform_forecast.calendar import infer_calendar
 from sigform_forecast.diagnosis import Diagnosis, Duplicates, Fill, diagnose, repair
 from sigform_forecast.forecaster import Forecaster, OnStage
-from sigform_forecast.reading import Dialect, Table, read_table
+from sigform_forecast.jobs import Job, Reading, Targets, Task
+from sigform_forecast.reading import Dialect, Table
 from sigform_forecast.report import Report
-from sigform_kit.outputs import STDOUT, Policy, check_target, output
+from sigform_kit.outputs import check_target, output
 
 if TYPE_CHECKING:
     from sigform_forecast.upstream import PublishedForecaster
-
-SUFFIXES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reading:
-    """How a table is to be read, where the user knows better than what would be found."""
-
-    time: str | None = None
-    id: str | None = None
-    target: tuple[str, ...] = ()
-    known: tuple[str, ...] = ()
-    past: tuple[str, ...] = ()
-    separator: str | None = None
-    decimal: str | None = None
-    encoding: str | None = None
-    date_format: str | None = None
-    timezone: str | None = None
-
-    def table(self, source: Path) -> Table:
-        """The table of a file, or of stdin for "-"."""
-        return read_table(
-            str(source),
-            time=self.time,
-            id=self.id,
-            target=list(self.target) or None,
-            known=self.known,
-            past=self.past,
-            separator=self.separator,
-            decimal=self.decimal,
-            encoding=self.encoding,
-            date_format=self.date_format,
-            timezone=self.timezone,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Targets:
-    """The files of one forecast; None for what is not wanted. "-" is stdout."""
-
-    table: Path
-    plot: Path | None = None
-    report: Path | None = None
-    policy: Policy = "refuse"
-    like_input: bool = False
-
-    @classmethod
-    def beside(
-        cls, table: Path, *, plot: bool, report: bool, policy: Policy, like: bool
-    ) -> Targets:
-        """Plot and report under the table's name; neither when the table goes to stdout."""
-        files = str(table) != STDOUT
-        stem = table.with_name(table.name.removesuffix(".gz")).with_suffix("")
-        return cls(
-            table=table,
-            plot=stem.with_suffix(".png") if plot and files else None,
-            report=stem.with_suffix(".md") if report and files else None,
-            policy=policy,
-            like_input=like,
-        )
-
-    @property
-    def all(self) -> list[Path]:
-        """Every file that will be there."""
-        return [path for path in (self.table, self.plot, self.report) if path is not None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What to do with every input: fit with these arguments, or forecast with a saved model."""
-
-    reading: Reading
-    fit: dict[str, Any] = field(default_factory=dict)
-    horizon: int | None = None
-    model: Path | None = None
-    future: Path | None = None
-    device: str = "auto"
-    threads: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Task:
-    """One input and where its forecast goes."""
-
-    source: Path
-    targets: Targets
 
 
 def work_off(job: Job) -> Callable[[Task], dict[str, Any]]:
