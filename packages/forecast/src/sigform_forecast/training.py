@@ -43,6 +43,7 @@ WORTH_KEEPING = 0.98  # a profile that gains less over the last value may have b
 LUCK = 1e-3  # a smaller part of the error than this decides nothing
 CLOSE = 5e-3  # of the last value's error: closer than this, the simpler season stays
 FEW_WINDOWS = 400  # validation windows where time is short: enough to tell better from worse
+MANY_WINDOWS = 1200  # where steps are counted instead of seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,7 +347,7 @@ def train_network(
     judged = None
     start_error = None
     if parts is not None:
-        most = None if recipe.seconds is None else FEW_WINDOWS
+        most = MANY_WINDOWS if recipe.seconds is None else FEW_WINDOWS
         judged = validation_windows(panel, parts, config.look_back, config.horizon, most)
         start_error = squared_error(network, loader(judged))
     start = copy.deepcopy(network.state_dict())
