@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sigform_forecast.calendar import infer_calendar
-from sigform_forecast.diagnosis import Diagnosis, Finding, diagnose, repair
+from sigform_forecast.diagnosis import Diagnosis, Finding, diagnose
+from sigform_forecast.repair import repair
 
 
 def series(index: pd.Index, values: Any = None, name: str = "x", **covariates: Any) -> pd.DataFrame:

@@ -30,9 +30,10 @@ from sigform_forecast.backtest import (
 )
 from sigform_forecast.baselines import AutoETS, Baseline, NLinear, available
 from sigform_forecast.calendar import Calendar, infer_calendar
-from sigform_forecast.diagnosis import Duplicates, Fill, diagnose, repair
+from sigform_forecast.diagnosis import diagnose
 from sigform_forecast.intervals import Conformal
 from sigform_forecast.panel import Floats, Ints, Panel, Scaler
+from sigform_forecast.repair import Duplicates, Fill, repair
 from sigform_forecast.report import Report
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Forecaster:
     (found in the data if not given); `season_length` and `look_back` are in rows (chosen on
     validation if not given); `levels` are interval levels in per cent; `known` and `past` name
     covariate columns whose future is known, or not. `fill` and `duplicates` are how gaps and
-    doubled rows are repaired (see `diagnosis.repair`). Training takes `budget` seconds in all, or
+    doubled rows are repaired (see `repair.repair`). Training takes `budget` seconds in all, or
     exactly `steps` steps; with `steps`, `seed` makes it reproducible on one device. `run_dir`
     keeps checkpoints and metrics.csv, from where `resume` goes on; `on_progress(stage, step,
     steps)` is called while it trains.

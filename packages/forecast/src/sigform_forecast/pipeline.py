@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from sigform_forecast.calendar import infer_calendar
-from sigform_forecast.diagnosis import Diagnosis, Duplicates, Fill, diagnose, repair
+from sigform_forecast.diagnosis import Diagnosis, diagnose
 from sigform_forecast.forecaster import Forecaster, OnStage
 from sigform_forecast.jobs import Job, Reading, Targets, Task
 from sigform_forecast.reading import Dialect, Table
+from sigform_forecast.repair import Duplicates, Fill, repair
 from sigform_forecast.report import Report
 from sigform_kit.outputs import check_target, output
 

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from sigform_core.weights import load_torch_checkpoint
 from sigform_forecast.calendar import Calendar, infer_calendar, time_features, time_tables
-from sigform_forecast.diagnosis import repair
 from sigform_forecast.forecaster import Settings, checked
 from sigform_forecast.informer import CALENDAR_FEATURES, Informer, InformerStack
 from sigform_forecast.panel import Panel, positive
+from sigform_forecast.repair import repair
 from sigform_forecast.report import Report
 
 # Letters of a folder's name and what they stand for.
