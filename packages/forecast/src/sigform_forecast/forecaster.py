@@ -476,7 +476,7 @@ def fit_panel(
         )
         panel = replace(panel, calendar=calendar)
     parts = plan_parts(panel.lengths, settings.h)
-    scaler = Scaler.fit(panel.until(parts.val))
+    scaler = Scaler.fit(panel.until(parts.train))
     scaled = scaler.scale(panel)
     trained = None
     season = best_season(panel, parts)
