@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from sigform_forecast.report import Report
 
 MODEL = "sigform-forecaster"
 
+TimeUnit = Literal["s", "ms", "us", "ns"]
+
 
 def save_forecaster(path: Path, forecaster: Forecaster) -> None:
     """Write a fitted forecaster, whole or not at all. Raises ValueError before a fit."""
@@ -40,7 +42,8 @@ def save_forecaster(path: Path, forecaster: Forecaster) -> None:
     arrays |= {f"conformal.{name}": c.half_widths for name, c in fitted.conformal.items()}
     if fitted.nlinear is not None:
         arrays |= {f"nlinear.{name}": value for name, value in fitted.nlinear.state().items()}
-    tensors = {name: torch.from_numpy(np.ascontiguousarray(a)) for name, a in arrays.items()}
+    # Copies, since torch warns of arrays that it must not write to, such as those of an index.
+    tensors = {name: torch.from_numpy(np.array(a, order="C")) for name, a in arrays.items()}
     config: dict[str, Any] = {
         "settings": asdict(forecaster.settings),
         "model": fitted.model,
@@ -50,7 +53,8 @@ def save_forecaster(path: Path, forecaster: Forecaster) -> None:
         "context": fitted.context,
         "counts": fitted.counts,
         "ids": list(fitted.ids),
-        "integer_times": not isinstance(tail.times, pd.DatetimeIndex),
+        "integer_ids": fitted.integer_ids,
+        "time_unit": tail.times.unit if isinstance(tail.times, pd.DatetimeIndex) else None,
         "conformal": {
             name: {"levels": c.levels, "windows": c.windows, "notes": c.notes}
             for name, c in fitted.conformal.items()
@@ -75,7 +79,7 @@ def load_forecaster(path: Path) -> tuple[Settings, Fitted]:
     tail = Panel(
         ids=tuple(config["ids"]),
         bounds=array("tail.bounds"),
-        times=times_from_array(array("tail.times"), config["integer_times"], config["zone"]),
+        times=times_from_array(array("tail.times"), config["time_unit"], config["zone"]),
         values=array("tail.values"),
         past=array("tail.past"),
         known=array("tail.known"),
@@ -98,6 +102,7 @@ def load_forecaster(path: Path) -> tuple[Settings, Fitted]:
         network=network_from(config["network"], tensors),
         scaler=Scaler(**{f.name: array(f"scaler.{f.name}") for f in fields(Scaler)}),
         ids=tail.ids,
+        integer_ids=config["integer_ids"],
         scale=array("scale"),
         counts=config["counts"],
         nlinear=nlinear,
@@ -137,9 +142,9 @@ def times_to_array(times: pd.Index) -> np.ndarray:
     return times.to_numpy(np.int64)
 
 
-def times_from_array(values: np.ndarray, integer: bool, zone: str | None) -> pd.Index:
-    """The inverse of `times_to_array`, in the time zone the user has."""
-    if integer:
+def times_from_array(values: np.ndarray, unit: TimeUnit | None, zone: str | None) -> pd.Index:
+    """The inverse of `times_to_array`, in the resolution and the time zone that the user has."""
+    if unit is None:
         return pd.Index(values)
-    times = pd.DatetimeIndex(values.astype("M8[us]"))
+    times = pd.DatetimeIndex(values.astype("M8[us]")).as_unit(unit)
     return times if zone is None else times.tz_localize("UTC").tz_convert(zone)
