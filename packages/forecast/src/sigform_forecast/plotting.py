@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from pathlib import Path
 
 import matplotlib as mpl
@@ -22,6 +23,7 @@ STYLE = {
     "grid.color": "#e5e5e5",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
+    "text.parse_math": False,  # the names of series may hold dollar signs
 }
 
 
@@ -42,6 +44,7 @@ def plot_forecast(
     model, levels = forecast_columns(forecast)
     ids = list(dict.fromkeys(forecast["unique_id"]))
     shown = ids[:MOST_PANELS]
+    names = None if history is None else history["unique_id"].astype(str)
     columns = 1 if len(shown) == 1 else 2 if len(shown) <= 6 else 3
     rows = math.ceil(len(shown) / columns)
     with mpl.rc_context(STYLE):  # pyright: ignore[reportArgumentType]
@@ -52,7 +55,7 @@ def plot_forecast(
             part = forecast.loc[forecast["unique_id"] == name]
             past = None
             if history is not None:
-                past = history.loc[history["unique_id"] == name].tail(seasons * len(part))
+                past = history.loc[names == str(name)].tail(seasons * len(part))
             draw(axis, past, part, model, levels)
             if len(shown) > 1:
                 axis.set_title(str(name), loc="left", fontsize=9)
@@ -60,9 +63,13 @@ def plot_forecast(
             axis.set_visible(False)
         handles, labels = axes[0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        what = f"next {len(forecast) // len(ids)} rows by {model}"
         left = "" if len(ids) == len(shown) else f" ({len(shown)} of {len(ids)} series)"
-        figure.suptitle(f"{title}: next {len(forecast) // len(ids)} rows by {model}{left}")
-        figure.savefig(path, dpi=150, format="png")
+        figure.suptitle(f"{title}: {what}{left}" if title else what + left)
+        with warnings.catch_warnings():
+            # Names in a script that the font lacks are drawn as boxes; the numbers are all there.
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            figure.savefig(path, dpi=150, format="png")
 
 
 def forecast_columns(forecast: pd.DataFrame) -> tuple[str, list[int]]:

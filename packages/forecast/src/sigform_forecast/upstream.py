@@ -20,8 +20,8 @@ from torch import Tensor
 from sigform_core.weights import load_torch_checkpoint
 from sigform_forecast.calendar import Calendar, infer_calendar, time_features, time_tables
 from sigform_forecast.forecaster import Settings, checked
-from sigform_forecast.informer import CALENDAR_FEATURES, Informer, InformerStack
-from sigform_forecast.panel import Panel, positive
+from sigform_forecast.informer import CALENDAR_FEATURES, Informer, InformerConfig, InformerStack
+from sigform_forecast.panel import Panel, Scaler
 from sigform_forecast.repair import repair
 from sigform_forecast.report import Report
 
@@ -37,9 +37,7 @@ def read_arguments(name: str) -> dict[str, Any]:
     """The constructor arguments in a folder's name. Raises ValueError for one that is missing."""
     found: dict[str, Any] = {}
     for letters, argument in ARGUMENTS.items():
-        match = re.search(
-            rf"(?:^|_){letters}(\d+|prob|full|timeF|fixed|learned|True|False)(?=_|$)", name
-        )
+        match = re.search(rf"(?:^|_){letters}({VALUES})(?=_|$)", name)
         if match is None:
             raise ValueError(
                 f"the folder is called {name!r}, without {letters}... for {argument}; needs the "
@@ -69,10 +67,15 @@ def infer_config(state: Mapping[str, Tensor]) -> dict[str, Any]:
         if match := re.match(r"encoder\.(?:encoders\.(\d+)\.)?attn_layers\.(\d+)\.", name):
             place = match[1] or "0"
             depths[place] = max(depths.get(place, 0), int(match[2]) + 1)
+    if not depths:
+        raise ValueError("the checkpoint has no encoder layers; needs one of Informer2020")
     layers = {int(m[1]) for name in state if (m := re.match(r"decoder\.layers\.(\d+)\.", name))}
     linear = state.get("enc_embedding.temporal_embedding.embed.weight")  # (D, F)
     if linear is not None:
-        freq = next(f for f, size in CALENDAR_FEATURES.items() if size == linear.shape[1])
+        letters = [f for f, size in CALENDAR_FEATURES.items() if size == linear.shape[1]]
+        if not letters:
+            raise ValueError(f"the calendar has {linear.shape[1]} features; needs 1 to 6")
+        freq = letters[0]
     else:
         freq = "t" if any("minute_embed" in name for name in state) else "h"
     return {
@@ -126,7 +129,7 @@ class PublishedForecaster:
         config = self.network.config
         frame = checked(df, ())
         calendar = infer_calendar(frame)
-        if calendar.feature_code != config.freq:
+        if not suits(config, calendar):
             raise ValueError(
                 f"the data is {calendar.describe()} and the checkpoint was trained on steps of "
                 f"{config.freq!r}; needs the same"
@@ -137,45 +140,56 @@ class PublishedForecaster:
         )
         panel = Panel.from_frame(frame, calendar)
         count, columns = len(panel.ids), config.enc_in
-        if columns > 1 and (count != columns or len(set(panel.lengths)) > 1):
+        if columns > 1 and count != columns:
             raise ValueError(
                 f"the data has {count} series and the checkpoint reads {columns} columns; "
-                "needs as many, over the same rows"
+                "needs as many"
             )
         if panel.lengths.min() < config.seq_len:
             raise ValueError(
                 f"the shortest series has {panel.lengths.min()} rows; needs {config.seq_len}"
             )
-        values = np.stack([panel.series(s)[-config.seq_len :] for s in range(count)], 1)  # (L, S)
-        mean = np.array([panel.series(s).mean() for s in range(count)])
-        std = positive(np.array([panel.series(s).std() for s in range(count)]), np.abs(mean))
-        scaled = torch.from_numpy(((values - mean) / std).astype(np.float32))
-        windows = scaled.unsqueeze(0) if columns > 1 else scaled.T.unsqueeze(2)  # (B, L, C)
-        past = panel.times[panel.bounds[1] - config.seq_len : panel.bounds[1]]
-        future = calendar.future(past[-1], config.out_len)
-        forecast = self._forward(windows, past.append(future), calendar)  # (B, T, c_out)
-        chosen = np.arange(count) if config.c_out in (1, columns) else np.arange(config.c_out)
-        if columns > 1:
-            if config.c_out == 1:
-                chosen = np.array([count - 1])  # features "MS": the target is the last column
-            by_series = forecast[0].T  # (c_out, T)
+        longer = panel.extended(config.out_len, np.zeros((count, config.out_len, 0)))
+        rows = longer.bounds[1:, None] + np.arange(-config.seq_len - config.out_len, 0)  # (S, L+T)
+        times = longer.times.take(rows.ravel())
+        scaler = Scaler.fit(panel)
+        windows = scaler.scale(longer).values[rows[:, : config.seq_len]]  # (S, L)
+        code = calendar.feature_code
+        tell = time_features if config.embed == "timeF" else time_tables
+        marks = tell(times, code).reshape(*rows.shape, -1)  # (S, L + T, F)
+        if columns == 1:
+            found = self._forward(windows[:, :, None], marks)[:, :, 0]  # (S, T)
+            chosen = np.arange(count)
         else:
-            by_series = forecast[:, :, 0]
-        found = by_series * std[chosen, None] + mean[chosen, None]
+            last = times[config.seq_len - 1 :: rows.shape[1]]
+            if (last != last[0]).any():
+                raise ValueError(
+                    f"the series end at {last.min()} to {last.max()}; needs one end, since the "
+                    "checkpoint reads them together"
+                )
+            found = self._forward(windows.T[None], marks[:1])[0].T  # (c_out, T)
+            chosen = np.arange(count)[-config.c_out :]  # features "MS": the target comes last
+        found = found * scaler.std[chosen, None] + scaler.mean[chosen, None]
         ids = np.asarray(panel.ids, dtype=object)[chosen].repeat(config.out_len)
-        times = future.append([future] * (len(chosen) - 1))
-        return pd.DataFrame({"unique_id": ids, "ds": times, "Informer": found.ravel()})
+        ds = longer.times.take(rows[chosen, config.seq_len :].ravel())
+        return pd.DataFrame({"unique_id": ids, "ds": ds, "Informer": found.ravel()})
 
-    def _forward(self, windows: Tensor, times: pd.Index, calendar: Calendar) -> np.ndarray:
+    def _forward(self, windows: np.ndarray, marks: np.ndarray) -> np.ndarray:
+        """windows (B, L, C), marks (B, L + T, F) -> (B, T, c_out)."""
         config = self.network.config
-        if config.embed == "timeF":
-            marks = torch.from_numpy(time_features(times, calendar.feature_code))
-        else:
-            marks = torch.from_numpy(time_tables(times, calendar.feature_code))
-        marks = marks.expand(len(windows), -1, -1)  # (B, L + T, F)
+        known, calendar = torch.from_numpy(windows).float(), torch.from_numpy(marks)
         start = config.seq_len - config.label_len
-        blank = windows.new_zeros(len(windows), config.out_len, windows.shape[2])
-        decoder = torch.cat([windows[:, start:], blank], 1)
+        blank = known.new_zeros(len(known), config.out_len, known.shape[2])
+        decoder = torch.cat([known[:, start:], blank], 1)
         with torch.inference_mode():
-            known = marks[:, : config.seq_len]
-            return self.network(windows, known, decoder, marks[:, start:]).double().numpy()
+            forecast = self.network(
+                known, calendar[:, : config.seq_len], decoder, calendar[:, start:]
+            )
+        return forecast.double().numpy()
+
+
+def suits(config: InformerConfig, calendar: Calendar) -> bool:
+    """Whether a network was trained on the calendar features that this calendar has."""
+    if config.embed == "timeF":
+        return CALENDAR_FEATURES.get(calendar.feature_code) == CALENDAR_FEATURES[config.freq]
+    return (calendar.feature_code == "t") == (config.freq == "t")
