@@ -19,6 +19,7 @@ MOST_TEST_SHARE = 0.35
 WINDOWS_FOR_95 = 20  # windows that a 95 % interval needs without pooling steps
 MOST_WINDOWS = 100  # of one series
 MOST_ALL_WINDOWS = 4000  # of all series
+LONGER_SEASON = 0.95  # of the error of a shorter season, at most, to be taken instead
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,8 +157,9 @@ def seasonal_scales(panel: Panel, ends: Ints, season_length: int) -> Floats:
 def best_season(panel: Panel, parts: Parts) -> int:
     """The season of the calendar that repeats best in the validation and last training rows.
 
-    Judged by the mean absolute difference to the season before, each series in units of its own
-    seasonal scale; the calendar's first season where rows are too few to tell.
+    A later one must be clearly better: weeks repeat whatever days do. Judged by the mean absolute
+    difference to the season before, each series in units of its own seasonal scale; the calendar's
+    first season where rows are too few to tell.
     """
     seasons = panel.calendar.seasons or (panel.calendar.season_length,)
     errors = {}
@@ -172,4 +174,8 @@ def best_season(panel: Panel, parts: Parts) -> int:
                 found.append(float(np.abs(recent - before).mean()) / scale)
         if found:
             errors[season] = float(np.mean(found))
-    return min(errors, key=lambda season: errors[season], default=panel.calendar.season_length)
+    best = next(iter(errors), panel.calendar.season_length)
+    for season, error in errors.items():
+        if error < LONGER_SEASON * errors[best]:
+            best = season
+    return best
