@@ -42,7 +42,9 @@ TINY = NetworkConfig(
     look_back=24, horizon=H, season_length=12, d_model=8, n_heads=2, d_ff=16, marks=4
 )
 BARE = replace(TINY, profile=False)  # what leaves the training most to learn
-RECIPE = Recipe(seconds=None, steps=12, batch_size=8, learning_rate=3e-3, device="cpu")
+RECIPE = Recipe(
+    seconds=None, steps=12, batch_size=8, learning_rate=3e-3, validations=4, device="cpu"
+)
 
 
 def prepared(frame: pd.DataFrame, horizon: int = H) -> tuple[Panel, Parts]:
