@@ -1,4 +1,4 @@
-"""Runs `sigform-forecast`: in this process, in a forked one that can be killed, or as a shell would.
+"""Runs `sigform-forecast`: in this process, in a forked one to be killed, or as a shell would.
 
 Importing torch and Lightning takes seconds; the forked processes come from a server that has them.
 """
@@ -90,7 +90,7 @@ def _forked(words: list[str], folder: Path, told: Path, env: dict[str, str]) -> 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     code = run(app, words)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(f"grew by {(after - before) / 1024:.0f} MiB", flush=True)
+    os.write(2, f"grew by {(after - before) / 1024:.0f} MiB\n".encode())
     sys.exit(code)
 
 

@@ -95,7 +95,7 @@ def work_through(job: Job, tasks: list[Task], common: Common) -> None:
         return
     failures: list[tuple[object, str]] = []
     with common.console.progress("forecasting", len(tasks)) as advance:
-        worker = partial(work_off, job)
+        worker = partial(work_off, job, Path.cwd())
         for outcome in run_items(
             tasks, worker, engine=common.engine, jobs=common.jobs, address=common.address
         ):

@@ -471,20 +471,22 @@ def doctor(common: Common) -> int:
               help="One column, all, or all to one.")  # fmt: skip
 @click.option("--target", default="OT", show_default=True, help="Column to forecast.")
 @click.option("-n", "--horizon", type=click.IntRange(1), default=24, show_default=True,
-              help="Rows to forecast.")  # fmt: skip
-@click.option("--look-back", type=click.IntRange(2), help="Rows read.  [default: by validation]")
-@click.option("--season", type=click.IntRange(1), help="Season.  [default: by validation]")
+              metavar="ROWS", help="How many rows to forecast.")  # fmt: skip
+@click.option("--look-back", type=click.IntRange(2), metavar="ROWS",
+              help="Rows that Informer reads.  [default: by validation]")  # fmt: skip
+@click.option("--season", type=click.IntRange(1), metavar="ROWS",
+              help="Length of the season.  [default: by validation]")  # fmt: skip
 @click.option("--profile/--no-profile", default=None,
               help="Residual on the seasonal profile.  [default: by validation]")  # fmt: skip
 @click.option("--seeds", default="0,1,2", show_default=True, help="One training each.")
-@click.option("--steps", type=click.IntRange(1), default=400, show_default=True,
+@click.option("--steps", type=click.IntRange(1), default=300, show_default=True, metavar="N",
               help="Training steps.")  # fmt: skip
 @click.option("--d-model", type=Width(), default=64, show_default=True, metavar="N",
               help="Width of Informer, a multiple of 4.")  # fmt: skip
 @click.option("--attention", "attn", type=click.Choice(["prob", "full"]), default="prob",
               show_default=True, help="ProbSparse or full attention.")  # fmt: skip
 @click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=3e-4,
-              show_default=True, help="Highest learning rate.")  # fmt: skip
+              show_default=True, metavar="RATE", help="Highest learning rate.")  # fmt: skip
 @click.option("--naive", is_flag=True, help="Only the methods that learn nothing.")
 @click.option("--runs", type=FILE, default=Path("runs"), show_default=True,
               help="Folder of checkpoints.")  # fmt: skip

@@ -5,6 +5,7 @@ The command line stands on this; `work_off` is what an engine calls for each inp
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -26,10 +27,14 @@ if TYPE_CHECKING:
     from sigform_forecast.upstream import PublishedForecaster
 
 
-def work_off(job: Job) -> Callable[[Task], dict[str, Any]]:
-    """The worker of an engine: loads the model once a process, then is called with each task."""
+def work_off(job: Job, folder: Path) -> Callable[[Task], dict[str, Any]]:
+    """The worker of an engine: loads the model once a process, then is called with each task.
+
+    Paths are meant from `folder`, which a cluster's processes need to see as well.
+    """
     from sigform_core.device import set_threads
 
+    os.chdir(folder)
     set_threads(job.threads)
     model = None if job.model is None else load_model(job.model, job.device)
 
