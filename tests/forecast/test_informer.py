@@ -105,7 +105,7 @@ def test_reference_refuses_what_does_not_fit() -> None:
         Informer.from_reference(config, {**state, "extra.weight": torch.ones(1)})
     with pytest.raises(ValueError, match=r"projection\.bias has shape"):
         Informer.from_reference(config, {**state, "projection.bias": torch.ones(3)})
-    with pytest.raises(ValueError, match="unknown|horizonn"):
+    with pytest.raises(ValueError, match=r"horizonn"):
         Informer.from_reference({**config, "horizonn": 3}, state)
 
 
