@@ -21,6 +21,7 @@ import pandas as pd
 import pytest
 import torch
 from forecast.commands import (
+    HASTY,
     PLAIN,
     QUICK,
     Told,
@@ -116,7 +117,7 @@ def test_without_arguments_the_help_comes():
 
 def test_models_lists_every_method_that_can_be_asked_for():
     from sigform_forecast.cli import METHODS
-    from sigform_forecast.forecaster import MODELS
+    from sigform_forecast.settings import MODELS
 
     listed = [row["name"] for row in records(command("models", "--json"))]
     assert set(listed) == set(MODELS) == set(METHODS) - {"auto"}
@@ -429,7 +430,7 @@ def test_backtest_writes_windows_that_utilsforecast_reads():
         from utilsforecast.losses import coverage, mae
 
     saved(weekly())
-    words = ("--model", "NLinear", "-n", "5", "--json", "-o", "windows.csv")
+    words = ("--model", "NLinear", *HASTY, "-n", "5", "--json", "-o", "windows.csv")
     (record,) = records(command("backtest", "data.csv", *words))
     table = pd.read_csv("windows.csv", parse_dates=["ds", "cutoff"])
     assert list(table.columns[:4]) == ["unique_id", "ds", "cutoff", "y"]
@@ -449,7 +450,7 @@ def test_backtest_writes_windows_that_utilsforecast_reads():
 
 def test_plot_draws_a_forecast_again():
     saved(weekly())
-    assert command("data.csv", "--model", "SeasonalNaive", "-n", "7", "-q").code == 0
+    assert command("data.csv", "--model", "SeasonalNaive", *HASTY, "-n", "7", "-q").code == 0
     drawn = Path("data_forecast.png").read_bytes()
     told = command("plot", "data_forecast.csv", "--history", "data.csv", "--overwrite")
     assert told.out == "wrote data_forecast.png\n"

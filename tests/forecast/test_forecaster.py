@@ -17,7 +17,8 @@ from forecast.series import seasonal, table, tables, walk
 
 from sigform_core.training import TrainingInterrupted
 from sigform_forecast.baselines import NLinear
-from sigform_forecast.forecaster import INFORMER, MODELS, Forecaster, Settings
+from sigform_forecast.forecaster import Forecaster
+from sigform_forecast.settings import INFORMER, MODELS, Settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # a docstring of theirs has an invalid escape

@@ -13,7 +13,8 @@ from forecast.series import tables
 
 from sigform_core.weights import load_weights, save_weights
 from sigform_forecast.baselines import NLinear
-from sigform_forecast.forecaster import Fitted, Forecaster
+from sigform_forecast.fitting import Fitted
+from sigform_forecast.forecaster import Forecaster
 from sigform_forecast.panel import Panel, Scaler
 from sigform_forecast.saving import load_forecaster, times_from_array, times_to_array
 

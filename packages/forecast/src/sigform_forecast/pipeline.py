@@ -16,7 +16,8 @@ import pandas as pd
 
 from sigform_forecast.calendar import infer_calendar
 from sigform_forecast.diagnosis import Diagnosis, diagnose
-from sigform_forecast.forecaster import Forecaster, OnStage
+from sigform_forecast.fitting import OnStage
+from sigform_forecast.forecaster import Forecaster
 from sigform_forecast.jobs import Job, Reading, Targets, Task
 from sigform_forecast.reading import Dialect, Table
 from sigform_forecast.repair import Duplicates, Fill, repair

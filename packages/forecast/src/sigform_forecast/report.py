@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Self
 from sigform_forecast.backtest import Score
 
 if TYPE_CHECKING:
-    from sigform_forecast.forecaster import Fitted, Settings
+    from sigform_forecast.fitting import Fitted
+    from sigform_forecast.settings import Settings
     from sigform_forecast.training import Trained
 
 SIMPLE = ("LastValue", "SeasonalNaive", "SeasonalProfile")

@@ -16,11 +16,13 @@ from sigform_core.weights import load_weights, save_weights
 from sigform_forecast.backtest import Score
 from sigform_forecast.baselines import NLinear
 from sigform_forecast.calendar import Calendar
-from sigform_forecast.forecaster import Fitted, Forecaster, Settings
+from sigform_forecast.fitting import Fitted
+from sigform_forecast.forecaster import Forecaster
 from sigform_forecast.intervals import Conformal
 from sigform_forecast.network import ForecastNetwork, NetworkConfig
 from sigform_forecast.panel import Panel, Scaler
 from sigform_forecast.report import Report
+from sigform_forecast.settings import Settings
 
 MODEL = "sigform-forecaster"
 

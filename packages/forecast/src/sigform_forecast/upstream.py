@@ -19,11 +19,12 @@ from torch import Tensor
 
 from sigform_core.weights import load_torch_checkpoint
 from sigform_forecast.calendar import Calendar, infer_calendar, time_features, time_tables
-from sigform_forecast.forecaster import Settings, checked
+from sigform_forecast.forecaster import checked
 from sigform_forecast.informer import CALENDAR_FEATURES, Informer, InformerConfig, InformerStack
 from sigform_forecast.panel import Panel, Scaler
 from sigform_forecast.repair import repair
 from sigform_forecast.report import Report
+from sigform_forecast.settings import Settings
 
 # Letters of a folder's name and what they stand for.
 ARGUMENTS = {
