@@ -127,6 +127,16 @@ def test_the_season_that_repeats_is_found(season: int) -> None:
     assert best_season(panel, plan_parts(panel.lengths, 24)) == season
 
 
+def test_the_held_out_rows_have_no_say_in_the_season() -> None:
+    """A week's pattern in the rows that may be seen, a day's in those that may not."""
+    rng = np.random.default_rng(0)
+    values = np.tile(rng.normal(size=168), 8)[:1200]
+    panel = panel_of(table(values))
+    parts = plan_parts(panel.lengths, 24)
+    values[parts.val[0] :] = np.tile(100 * rng.normal(size=24), 50)[: 1200 - parts.val[0]]
+    assert best_season(panel_of(table(values)), parts) == 168
+
+
 def test_few_rows_keep_the_season_of_the_calendar() -> None:
     panel = panel_of(table(np.arange(40.0)))
     assert best_season(panel, plan_parts(panel.lengths, 2)) == 24

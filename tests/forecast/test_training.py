@@ -303,6 +303,17 @@ def test_the_time_budget_is_kept(
     assert time.perf_counter() - began < 5 * 1.5
 
 
+def test_a_plan_too_long_for_today_ends_with_the_time(
+    hourly: tuple[Panel, Parts], tmp_path: Path
+) -> None:
+    """A machine may be slower than it was when the plan was made."""
+    (tmp_path / "plan.json").write_text('{"steps": 1000000}')
+    recipe = replace(RECIPE, steps=None, seconds=0.5, patience=1000)
+    trained = trained_on(hourly, tmp_path, recipe, resume=True)
+    assert 0 < trained.steps_taken < 100_000
+    assert 0.5 < trained.seconds < 5
+
+
 def test_no_time_leaves_the_start(hourly: tuple[Panel, Parts], tmp_path: Path) -> None:
     trained = trained_on(hourly, tmp_path, replace(RECIPE, steps=None, seconds=1e-6))
     assert (trained.steps, trained.steps_taken) == (0, 0)
