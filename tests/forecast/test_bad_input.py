@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from forecast.commands import (
+    HASTY,
     PLAIN,
     QUICK,
     command,
@@ -189,7 +190,7 @@ def test_an_output_that_cannot_be_written_costs_one_line(target, reason):
     saved(weekly())
     saved(weekly(), "sub.csv/data_forecast.csv")
     code = 2 if target == "data.csv" else 1
-    error = refused("data.csv", "--model", "LastValue", *PLAIN, "-o", target, code=code)
+    error = refused("data.csv", "--model", "LastValue", *HASTY, *PLAIN, "-o", target, code=code)
     assert re.search(reason, error), error
 
 
@@ -209,14 +210,14 @@ def test_a_full_disk_leaves_no_half_output(monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    assert refused("data.csv", "--model", "LastValue") == "No space left on device"
+    assert refused("data.csv", "--model", "LastValue", *HASTY) == "No space left on device"
 
 
 def test_one_bad_file_among_several_is_listed_and_the_rest_is_done():
     saved(weekly(), "in/a.csv")
     saved(weekly(start="2023-05-05"), "in/deep/c.csv")
     Path("in/b.csv").write_text("date,y\n")
-    told = command("in", "--model", "LastValue", *PLAIN, "-o", "out")
+    told = command("in", "--model", "LastValue", *HASTY, *PLAIN, "-o", "out")
     assert told.code == 1
     assert told.error == "1 of 3 inputs failed"
     assert "failed: in/b.csv: has a header and no rows (date, y)\n" in told.err

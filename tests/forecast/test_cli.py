@@ -162,6 +162,13 @@ def test_inspect_says_what_was_found_and_trains_nothing():
     assert [f["code"] for f in record["findings"]] == ["gaps"]  # type: ignore[attr-defined]
 
 
+def test_stdin_can_be_inspected_and_trained_on():
+    text = weekly().to_csv(index=False).encode()
+    assert command("inspect", "-", stdin=text).out.startswith("stdin: 90 rows in 1 series")
+    told = command("train", "-", "--dry-run", stdin=text)
+    assert told.out == "would train stdin_model.safetensors in stdin_run\n"
+
+
 def test_inspect_takes_the_rules_of_repair():
     saved(weekly().drop(index=[30, 31]))
     told = command("inspect", "data.csv", "--fill", "seasonal")
@@ -304,7 +311,7 @@ def running(process: BaseProcess, checkpoint: Path) -> Iterator[None]:
 
 
 LONG_TRAINING = (
-    *("--model", "Informer", "--steps", "200", "--d-model", "8", "-n", "3"),
+    *("--model", "Informer", "--steps", "120", "--d-model", "8", "-n", "3"),
     *("--look-back", "14", "--batch-size", "8"),
 )
 
@@ -327,7 +334,7 @@ def test_a_training_that_was_stopped_is_resumed(sign):
         assert code == -signal.SIGKILL
     assert not Path("data_model.safetensors").exists()
     taken = torch.load("data_run/train/last.ckpt", weights_only=True)["global_step"]
-    assert 0 < taken < 200
+    assert 0 < taken < 120
     told = command("train", "data.csv", *LONG_TRAINING, "--resume")
     assert told.code == 0, told.err
     steps = pd.read_csv("data_run/train/metrics.csv")["step"]

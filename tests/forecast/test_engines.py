@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from forecast.commands import PLAIN, QUICK, command, finish, saved, start, weekly
+from forecast.commands import HASTY, PLAIN, QUICK, command, finish, saved, start, weekly
 
 RAY_ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -34,7 +34,7 @@ sys.stdin.read()
 ray.shutdown()
 """
 
-LINEAR = ("--model", "NLinear", "-n", "5", *PLAIN, "--threads", "1")
+LINEAR = ("--model", "NLinear", "-n", "5", *HASTY, *PLAIN, "--threads", "1")
 INFORMER = ("--model", "Informer", "-n", "5", *QUICK, *PLAIN, "--threads", "1", "--seed", "3")
 
 
@@ -123,7 +123,7 @@ def test_training_is_the_same_in_every_engine(cluster):
 
 
 def test_predict_loads_its_model_in_every_process():
-    assert command("train", "in/a.csv", *LINEAR[:4], "-o", "model.sf", "-q").code == 0
+    assert command("train", "in/a.csv", *LINEAR[:6], "-o", "model.sf", "-q").code == 0
     words = ("--model", "model.sf", *PLAIN, "-q")
     told = command("predict", "in", *words, "-o", "out")
     assert told.code == 0, told.err

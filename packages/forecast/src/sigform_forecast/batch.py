@@ -132,9 +132,13 @@ def stage_progress(common: Common) -> Iterator[Callable[[str, int, int | None], 
         def on_progress(stage: str, step: int, steps: int | None) -> None:
             if shown != [stage]:
                 bars.close()
-                bar = common.console.progress(stage, steps or step)
+                # A resumed training does not begin at its first step.
+                bar = common.console.progress(stage, (steps or step) - step + 1)
                 shown[:], advance[:] = [stage], [bars.enter_context(bar)]
             advance[0]()
+            if step == steps:
+                bars.close()
+                shown.clear()
 
         yield on_progress
 
