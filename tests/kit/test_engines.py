@@ -16,9 +16,10 @@ from sigform_kit import InputError, run_items
 
 
 def workers() -> list[psutil.Process]:
-    """The children of this process but the one that multiprocessing keeps for itself."""
+    """The children of this process but those that multiprocessing keeps for itself."""
     children = psutil.Process().children(recursive=True)
-    return [child for child in children if "resource_tracker" not in " ".join(child.cmdline())]
+    kept = ("resource_tracker", "forkserver")
+    return [child for child in children if not any(k in " ".join(child.cmdline()) for k in kept)]
 
 
 def wait_for(folder: Path, pattern: str) -> None:
