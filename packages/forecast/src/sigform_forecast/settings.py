@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sigform_forecast.repair import Duplicates, Fill
 
 INFORMER = "Informer"
-MODELS = (INFORMER, "LastValue", "SeasonalNaive", "SeasonalProfile", "NLinear", "AutoETS")
+# The simplest first: of equal ones the first is used.
+MODELS = ("LastValue", "SeasonalNaive", "SeasonalProfile", "NLinear", "AutoETS", INFORMER)
 
 
 @dataclass(frozen=True, kw_only=True)
