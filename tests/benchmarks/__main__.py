@@ -68,7 +68,7 @@ The peers are timed as they are; they do not compute the same thing.
 - transformers 5: all queries share one sample of keys, whose size is practically always all keys,
   so the "sampled" product is the full one. The decoder forecasts step by step: one sample path
   here, 100 by default. Its training step is short because its decoder sees the 24 new steps only.
-- Neither loads the published checkpoints.
+- By inspection, neither loads the published checkpoints (not tested).
 """
 
 
@@ -78,7 +78,7 @@ def machine() -> str:
     cores = capabilities["num_physical_cores"]
     lines = [
         f"{capabilities['cpu_name']}, {cores} cores, 1 thread used",
-        platform.platform(terse=True),
+        f"{platform.system()} {platform.machine()}",
     ]
     for name in ("torch", "neuralforecast", "transformers"):
         try:
@@ -139,7 +139,7 @@ def model_tables() -> str:
 @click.command()
 @click.option("--write", type=click.Path(path_type=Path), help="The file to write; else stdout.")
 def main(write: Path | None) -> None:
-    """Measure, which takes a quarter of an hour, and write the tables as Markdown."""
+    """Measure, which takes half an hour, and write the tables as Markdown."""
     torch.set_num_threads(1)
     errors = [attention_error(n, 1, causal) for n, _ in ATTENTION_CELLS for causal in (False, True)]
     text = HEAD.format(machine=machine())

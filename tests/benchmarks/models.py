@@ -3,7 +3,6 @@
 neuralforecast and transformers are optional: `uv sync --group peers` brings them.
 """
 
-import logging
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -84,8 +83,6 @@ def _informer(network: nn.Module, config: InformerConfig, batch: int) -> Contest
 
 
 def neuralforecast(config: InformerConfig, batch: int) -> Contestant:
-    for name in ("lightning_fabric", "pytorch_lightning"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     from neuralforecast.losses.pytorch import MSE  # pyright: ignore[reportMissingImports]
     from neuralforecast.models import Informer as Network  # pyright: ignore[reportMissingImports]
 
