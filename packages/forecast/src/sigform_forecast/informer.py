@@ -12,7 +12,7 @@ import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Self, cast
 
@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from sigform_core.attention import attend
 from sigform_core.mlp import ACTIVATIONS, Mlp
 from sigform_core.positions import SinusoidalPositions, sinusoidal_positions
-from sigform_core.reference import load_reference
+from sigform_core.reference import load_reference, read_config
 
 CALENDAR_FEATURES = {"s": 6, "t": 5, "h": 4, "d": 3, "b": 3, "w": 2, "m": 1, "a": 1}
 # Sizes of the published embedding tables, in the order of their columns in `x_mark`.
@@ -102,12 +102,12 @@ class InformerConfig:
 
     @classmethod
     def from_published(cls, config: Mapping[str, object]) -> Self:
-        """Read the published arguments; those that say nothing of the network are passed over."""
-        passed_over = {"features", "output_attention", "device", "class"}
-        known = {field.name for field in fields(cls)}
-        if unknown := sorted(set(config) - known - passed_over):
-            raise ValueError(f"config has {unknown}; needs only {sorted(known)}")
-        values: dict[str, Any] = {name: config[name] for name in config if name in known}
+        """Read the published arguments; those that say nothing of the network are passed over.
+
+        Raises ValueError for one that is not known.
+        """
+        passed_over = ("features", "output_attention", "device", "class")
+        values = read_config(config, cls, ignore=passed_over)
         if isinstance(values.get("e_layers"), Sequence):
             values["e_layers"] = tuple(values["e_layers"])
         # The published command passes "15min" or "2h" and means the letter of its unit.
