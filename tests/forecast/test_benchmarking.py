@@ -99,7 +99,9 @@ def test_every_row_is_there(features: Features, tmp_path: Path) -> None:
     assert {row.windows for row in rows} == {80 - H + 1}
     assert [row.seed for row in rows[-2:]] == [0, 1]
     assert all(row.mse < 0.5 * rows[1].mse for row in rows[-4:]), "last value is far behind"
-    assert (tmp_path / "runs" / f"own-{features}-h6-seed1" / "metrics.csv").is_file()
+    runs = [tmp_path / "runs" / f"own-{features}-h6-seed{seed}" for seed in plan.seeds]
+    losses = [(run / "metrics.csv").read_text("utf-8") for run in runs]
+    assert losses[0] != losses[1], "each seed trains its own weights"
     table = with_mean(rows)
     assert json.dumps(table)
     mean, spread = table[-2:]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 import tracemalloc
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from forecast.series import seasonal, table, tables, walk
 
 from sigform_core.training import TrainingInterrupted
 from sigform_forecast.baselines import NLinear
+from sigform_forecast.fitting import planned
 from sigform_forecast.forecaster import Forecaster
 from sigform_forecast.settings import INFORMER, MODELS, Settings
 
@@ -108,6 +110,12 @@ def test_steps_are_exact_whatever_the_budget(trained: Forecaster, spiky: pd.Data
     for budget in (1e-6, 1.0):
         other = fit_informer(spiky, budget=budget)
         pd.testing.assert_frame_equal(other.predict(), trained.predict())
+
+
+def test_steps_know_no_time() -> None:
+    began = time.perf_counter()
+    assert planned(Settings(h=3, steps=7, budget=60.0), began, 0.5).seconds is None
+    assert planned(Settings(h=3, budget=60.0), began, 0.5).seconds == pytest.approx(30, abs=1)
 
 
 def test_informer_is_saved_with_its_weights(
@@ -303,6 +311,7 @@ def test_series_of_all_lengths_and_scales() -> None:
 @pytest.mark.parametrize("model", ["auto", INFORMER])
 def test_a_constant_series_stays_constant(value: float, model: str) -> None:
     forecaster = fit(table(np.full(120, value)), model=model)
+    assert forecaster.model_ == ("LastValue" if model == "auto" else model), "simplest of equals"
     forecast = forecaster.predict()
     assert np.allclose(forecast[forecaster.model_], value, rtol=1e-6, atol=0)
     assert_intervals(forecast, forecaster.model_)
@@ -555,7 +564,7 @@ def test_covariates_must_be_there(promoted: pd.DataFrame) -> None:
     ("change", "says"),
     [
         ({"h": 0}, "h is 0; needs at least 1"),
-        ({"model": "Prophet"}, "model is 'Prophet'; needs auto or one of Informer"),
+        ({"model": "Prophet"}, "model is 'Prophet'; needs auto or one of LastValue, "),
         ({"levels": (80, 100)}, "levels is .80, 100.; needs whole per cents"),
         ({"levels": (97.5,)}, "needs whole per cents"),
         ({"levels": ()}, "needs whole per cents"),

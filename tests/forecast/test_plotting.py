@@ -68,7 +68,7 @@ def test_any_kind_of_time_and_name(how: dict[str, Any], tmp_path: Path) -> None:
 
 
 def test_without_history_and_with_names_of_all_kinds(tmp_path: Path) -> None:
-    _, forecast = pair(["$x^2$", "100 %_$", "売上", "a\\b"])
+    _, forecast = pair(["$x^2$", "US$ {^_} $", "売上", "a\\b"])
     plot_forecast(None, forecast, tmp_path / "plot", title="$")
     assert size(tmp_path / "plot") == (1560, 810)
 
