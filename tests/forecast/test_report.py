@@ -58,7 +58,10 @@ def test_the_text_holds_the_measured_numbers() -> None:
     assert text.startswith("# Forecast of 24 rows by Informer\n")
     assert "| Informer | 5 | 6 | 0.500 | 81.0 % | 94.4 % |" in text
     assert "3 series, hourly, season 24; 50 backtest windows" in text
-    assert "Informer reads 96 rows, as a residual on the seasonal profile" in text
+    assert (
+        "Informer reads 96 rows (chosen on validation), as a residual on the seasonal profile"
+        in text
+    )
     assert "trained for 120 steps" in text
     assert "- filled 2 values" in text
     assert all(line.count("|") == 7 for line in text.splitlines() if line.startswith("|"))

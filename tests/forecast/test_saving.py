@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 
@@ -9,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from forecast.series import tables
+from forecast.series import seasonal, table, tables
 
 from sigform_core.weights import load_weights, save_weights
 from sigform_forecast.baselines import NLinear
@@ -110,3 +112,17 @@ def test_times_come_back(zone: str | None) -> None:
     assert str(again.dtype) == str(times.dtype)
     steps = pd.Index([3, 5, 7])
     assert times_from_array(times_to_array(steps), None, None).equals(steps)
+
+
+def test_a_saved_informer_forecasts_without_the_training_library(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    Forecaster(3, model="Informer", steps=1, d_model=8).fit(table(seasonal(120))).save(path)
+    asked = (
+        "import sys; from sigform_forecast import Forecaster; "
+        f"assert len(Forecaster.load({str(path)!r}).predict()) == 3; "
+        "print([name for name in ('lightning', 'matplotlib') if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stderr

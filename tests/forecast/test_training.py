@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from sigform_core.training import TrainingInterrupted
 from sigform_forecast.backtest import Parts, plan_parts
+from sigform_forecast.inference import forecasts, loader
 from sigform_forecast.network import NetworkConfig
 from sigform_forecast.panel import Floats, Panel, Scaler, WindowSet
 from sigform_forecast.training import (
@@ -26,8 +27,6 @@ from sigform_forecast.training import (
     Recipe,
     Trained,
     choose,
-    forecasts,
-    loader,
     possible_look_backs,
     squared_error,
     start_network,

@@ -16,13 +16,13 @@ import pandas as pd
 from sigform_forecast.backtest import Parts
 from sigform_forecast.baselines import NLinear
 from sigform_forecast.calendar import infer_calendar
+from sigform_forecast.inference import forecasts
 from sigform_forecast.network import NetworkConfig
 from sigform_forecast.panel import Floats, Ints, Panel, origins
 from sigform_forecast.protocol import PUBLISHED, Benchmark, channelwise, naive_table
 from sigform_forecast.training import (
     Recipe,
     choose,
-    forecasts,
     possible_look_backs,
     start_network,
     train_network,

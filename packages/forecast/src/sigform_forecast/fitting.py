@@ -303,7 +303,7 @@ def forecast_windows(
     series = np.searchsorted(panel.bounds, starts, side="right") - 1
     mean, std = scaler.mean[series, None], scaler.std[series, None]
     if name == INFORMER:
-        from sigform_forecast.training import forecasts
+        from sigform_forecast.inference import forecasts
 
         if fitted.network is None:
             raise ValueError("there is no Informer in this model; needs a fit with it")

@@ -34,6 +34,7 @@ class Report:
     season_length: int = 1
     look_back: int | None = None
     profile: bool | None = None
+    given: bool = False  # season or look-back by the user, rather than by validation
     informer_steps: int | None = None
     informer_share: float | None = None
     scores: tuple[Score, ...] = ()
@@ -63,6 +64,7 @@ class Report:
             season_length=fitted.season_length,
             look_back=None if config is None else config.look_back,
             profile=None if config is None else config.profile,
+            given=settings.look_back is not None or settings.season_length is not None,
             informer_steps=None if trained is None else trained.steps,
             informer_share=None if trained is None else trained.gate,
             scores=tuple(scores),
@@ -159,7 +161,8 @@ class Report:
     def informer_line(self) -> str:
         """How the network came about, in a sentence or two."""
         residual = "as a residual on the seasonal profile" if self.profile else "on its own"
-        line = f"Informer reads {self.look_back} rows, {residual}, both chosen on validation."
+        by = "as given" if self.given else "chosen on validation"
+        line = f"Informer reads {self.look_back} rows ({by}), {residual}."
         if self.informer_steps:
             share = "" if self.informer_share is None else f", and {self.informer_share:.0%} of "
             kept = f"{share}what it adds is kept" if share else ""

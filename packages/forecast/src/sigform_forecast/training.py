@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import lightning.pytorch as lightning
 import numpy as np
@@ -22,19 +22,19 @@ from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 from torch.utils.data import DataLoader
 
-from sigform_core.device import generator, pick_device
+from sigform_core.device import generator
 from sigform_core.training import OnProgress, StepSampler, TrainSettings, fit
 from sigform_core.weights import load_torch_checkpoint
 from sigform_forecast.backtest import Parts
+from sigform_forecast.inference import EVALUATION_BATCH, loader, same
 from sigform_forecast.network import (
     ForecastNetwork,
     NetworkConfig,
     SeasonalProfile,
     normalise,
 )
-from sigform_forecast.panel import Batch, Floats, Ints, Panel, WindowSet, origins
+from sigform_forecast.panel import Batch, Panel, WindowSet, origins
 
-EVALUATION_BATCH = 256
 LONGEST_LOOK_BACK = 512  # a longer window costs more than it gives on a laptop
 SOLVE_STEPS = 2_000_000  # window steps that the profile is solved on at most
 TRIAL_STEPS = 300_000  # of them while a season and a look-back are being chosen
@@ -163,16 +163,6 @@ def gain(network: ForecastNetwork, batches: Iterable[Batch]) -> Gain:
         return Gain.of(sum((Gain.sums_of(network, batch) for batch in batches), torch.zeros(4)))
 
 
-def same(batch: Any) -> Any:
-    """The window set hands over whole batches; there is nothing left to collate."""
-    return batch
-
-
-def loader(windows: WindowSet, batch_size: int = EVALUATION_BATCH) -> DataLoader[Batch]:
-    """All windows once, in order."""
-    return DataLoader(windows, batch_size=batch_size, collate_fn=same)
-
-
 def thinned(windows: WindowSet, steps: int) -> Iterator[Batch]:
     """Evenly spaced windows, in batches, together at most about `steps` horizon steps."""
     horizon = len(windows.steps) - windows.look_back
@@ -218,22 +208,6 @@ def possible_look_backs(panel: Panel, parts: Parts, horizon: int, asked: int | N
     seasons = [s for s in panel.calendar.seasons if s > 1] or [max(4, horizon // 2)]
     tried = {min(most, season * count) for season in seasons for count in (2, 4, 7, 14)}
     return sorted(tried)
-
-
-def forecasts(network: ForecastNetwork, scaled: Panel, starts: Ints, device: str) -> Floats:
-    """Scaled forecasts (W, T), float64, from the rows before `starts`, batch by batch."""
-    config = network.config
-    windows = WindowSet(scaled, starts, config.look_back, config.horizon)
-    place = pick_device(device)
-    network = network.to(place).eval()
-    found = np.empty((len(starts), config.horizon))
-    done = 0
-    with torch.inference_mode():
-        for values, marks, known, _ in loader(windows):
-            part = network(values.to(place), marks.to(place), known.to(place))
-            found[done : done + len(part)] = part.double().cpu().numpy()
-            done += len(part)
-    return found
 
 
 def profile_errors(profile: SeasonalProfile, batches: Iterable[Batch]) -> tuple[float, float]:
