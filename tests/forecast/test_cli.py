@@ -175,6 +175,19 @@ def test_inspect_takes_the_rules_of_repair():
     assert "with the value of one season before" in told.out
 
 
+def test_the_user_decides_what_a_table_leaves_open():
+    Path("data.csv").write_text(
+        "date,shop,y\n" + "".join(f"0{n}/03/2024,1,{n}\n" for n in range(1, 8)), "utf-8"
+    )
+    for flag, step in (("--day-first", "daily"), ("--month-first", "monthly")):
+        (record,) = records(command("inspect", "data.csv", "--target", "y", flag, "--json"))
+        assert str(record["step"]).startswith(step)
+    refused = command("inspect", "data.csv", "--target", "y", "--layout", "long")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "no column tells the series apart" in refused.err
+    command("inspect", "data.csv", "--target", "y", "--layout", "wide", "--day-first")
+
+
 # --- train and predict ---------------------------------------------------------------------------
 
 INFORMER = ("--model", "Informer", "--steps", "4", "--d-model", "8", "-n", "7")

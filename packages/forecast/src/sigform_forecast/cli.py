@@ -127,7 +127,11 @@ columns_options = stack([
     click.option("--decimal", type=click.Choice([".", ","]), help="Decimal sign."),
     click.option("--encoding", help="Of the text, such as utf-8 or cp1252."),
     click.option("--date-format", help="Such as %d.%m.%Y."),
+    click.option("--day-first/--month-first", "dayfirst", default=None,
+                 help="How 03/04/2024 is meant.  [default: by the other rows]"),
     click.option("--timezone", help="Zone of times without one, such as Europe/Berlin."),
+    click.option("--layout", type=click.Choice(["wide", "long"]),
+                 help="A column a series, or a row a series and time.  [default: found]"),
 ])  # fmt: skip
 
 repair_options = stack([
@@ -537,7 +541,7 @@ def reading_of(options: dict[str, Any]) -> Reading:
 
 READING = (
     "time", "id", "target", "known", "past", "separator", "decimal", "encoding", "date_format",
-    "timezone",
+    "dayfirst", "timezone", "layout",
 )  # fmt: skip
 
 

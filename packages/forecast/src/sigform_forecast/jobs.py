@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from sigform_kit.inputs import STDIN
 from sigform_kit.outputs import STDOUT, Policy
@@ -31,7 +31,9 @@ class Reading:
     decimal: str | None = None
     encoding: str | None = None
     date_format: str | None = None
+    dayfirst: bool | None = None
     timezone: str | None = None
+    layout: Literal["wide", "long"] | None = None
 
     def table(self, source: Path) -> Table:
         """The table of a file, or of stdin for "-". Raises ValueError or OSError."""
@@ -48,7 +50,9 @@ class Reading:
             decimal=self.decimal,
             encoding=self.encoding,
             date_format=self.date_format,
+            dayfirst=self.dayfirst,
             timezone=self.timezone,
+            layout=self.layout,
         )
 
 
