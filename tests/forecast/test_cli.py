@@ -185,7 +185,8 @@ def test_the_user_decides_what_a_table_leaves_open():
     refused = command("inspect", "data.csv", "--target", "y", "--layout", "long")
     assert (refused.code, refused.err.count("\n")) == (1, 1)
     assert "no column tells the series apart" in refused.err
-    command("inspect", "data.csv", "--target", "y", "--layout", "wide", "--day-first")
+    taken = command("inspect", "data.csv", "--target", "y", "--layout", "wide", "--day-first")
+    assert taken.code == 0
 
 
 # --- train and predict ---------------------------------------------------------------------------
