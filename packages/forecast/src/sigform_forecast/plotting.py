@@ -11,6 +11,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 MOST_PANELS = 12
@@ -106,6 +107,11 @@ def draw(
         middle = np.concatenate([values[-1:], middle])
     axis.plot(times, middle, color=FORECAST, linewidth=1.5, label=model)
     axis.margins(x=0.01)
+    if np.issubdtype(times.dtype, np.datetime64):
+        # The default labels are whole dates, which run into each other on small panels.
+        locator = AutoDateLocator(minticks=3, maxticks=8)
+        axis.xaxis.set_major_locator(locator)
+        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
 
 
 def plain(frame: pd.DataFrame) -> np.ndarray:
