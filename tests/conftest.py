@@ -1,6 +1,9 @@
 """Settings of every test run."""
 
 import os
+import signal
 
 # Several test processes on few cores slow each other down tenfold when each takes all the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# A shell starts background jobs deaf to Ctrl-C; the commands under test must hear it all the same.
+signal.signal(signal.SIGINT, signal.default_int_handler)
