@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK = 64
+BLOCK = 32
 """Rows or columns made by one matrix product; larger blocks multiply by more zeros."""
 
 Floats = NDArray[np.float64]
@@ -40,19 +40,17 @@ def imresize(
     Raises ValueError for another shape or dtype, an empty image, or a size below one pixel.
     """
     _check(image)
-    if (scale is None) == (size is None):
-        raise ValueError(f"scale is {scale} and size is {size}; needs exactly one of them")
     height, width = image.shape[:2]
-    if scale is not None:
+    if scale is not None and size is None:
         if not (math.isfinite(scale) and scale > 0):
             raise ValueError(f"scale is {scale}; needs a number above 0")
         # 30 * 0.1 is 3.0000000000000004 in floating point, and must stay 3 pixels.
-        size = (math.ceil(height * scale - 1e-9), math.ceil(width * scale - 1e-9))
-        size = (max(size[0], 1), max(size[1], 1))
-        return _resize(image, size, (scale, scale), BICUBIC)
-    assert size is not None
-    _check_size(size)
-    return _resize(image, size, (size[0] / height, size[1] / width), BICUBIC)
+        h, w = (max(math.ceil(length * scale - 1e-9), 1) for length in (height, width))
+        return _resize(image, (h, w), (scale, scale), BICUBIC)
+    if size is not None and scale is None:
+        _check_size(size)
+        return _resize(image, size, (size[0] / height, size[1] / width), BICUBIC)
+    raise ValueError(f"scale is {scale} and size is {size}; needs exactly one of them")
 
 
 def resample(picture: NDArray, height: int, width: int) -> NDArray:
