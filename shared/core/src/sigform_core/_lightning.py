@@ -368,7 +368,11 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
-            for advice in (".*does not have many workers", ".*have no `val_dataloader`"):
+            for advice in (
+                ".*does not have many workers",
+                ".*have no `val_dataloader`",
+                ".*module\\(s\\) in eval mode",
+            ):
                 warnings.filterwarnings("ignore", advice)
             # Lightning's own use of torch's pytree, deprecated in torch 2.9.
             warnings.filterwarnings("ignore", ".*LeafSpec", FutureWarning)

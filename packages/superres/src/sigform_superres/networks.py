@@ -1,0 +1,58 @@
+"""The networks by name: building one, and writing and reading our weight files."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sigform_core.weights import WeightFile, load_weights, save_weights
+from sigform_superres.craft import CRAFT, CRAFTConfig
+from sigform_superres.dlgsanet import PRESETS, DLGSANet
+
+Network = CRAFT | DLGSANet
+
+CLASSES: dict[str, type[CRAFT] | type[DLGSANet]] = {"craft": CRAFT, "dlgsanet": DLGSANet}
+"""What the `model` of a weight file names."""
+
+ARCHITECTURES = ("craft", *PRESETS)
+"""What `train` can build: each in its published configuration."""
+
+
+def build(architecture: str, scale: int) -> Network:
+    """A new network of an architecture in ARCHITECTURES, with random weights.
+
+    Raises ValueError for another name or a scale that it does not do.
+    """
+    if architecture == "craft":
+        return CRAFT(CRAFTConfig(upscale=scale))
+    if architecture in PRESETS:
+        return DLGSANet(PRESETS[architecture](scale))
+    raise ValueError(f"architecture is {architecture!r}; needs one of {', '.join(ARCHITECTURES)}")
+
+
+def model_name(network: nn.Module) -> str:
+    """The name of a network's class in weight files."""
+    return next(name for name, cls in CLASSES.items() if type(network) is cls)
+
+
+def save_network(path: Path, network: Network, card: Mapping[str, Any]) -> None:
+    """Write a weight file with the published parameter names, which other programs read too."""
+    save_weights(
+        path,
+        network.published_state(),
+        model=model_name(network),
+        config=network.config_dict(),
+        card=card,
+    )
+
+
+def load_network(path: Path) -> tuple[Network, WeightFile]:
+    """Read a weight file of ours: the network in eval mode, and what the file says about it.
+
+    Raises FileNotFoundError, and ValueError when it is no weight file or for no network here.
+    """
+    file = load_weights(path)
+    if file.model not in CLASSES:
+        raise ValueError(f"{path} is for {file.model}; needs one of {', '.join(CLASSES)}")
+    return CLASSES[file.model].from_reference(file.config, file.tensors), file
