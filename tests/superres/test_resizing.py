@@ -14,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
-from sigform_superres.resizing import imresize, resample
+from sigform_superres.resizing import imresize, imresize_part, resample
 
 SIZES = st.integers(1, 40)
 
@@ -136,9 +136,31 @@ def test_many_blocks_equal_one_line() -> None:
         assert np.abs(wide[0] - expected).max() < 1e-12
 
 
+@given(data=st.data(), height=SIZES, width=SIZES, h=st.integers(1, 90), w=SIZES)
+@settings(max_examples=30, deadline=None)
+def test_a_part_is_cut_from_the_whole(
+    data: st.DataObject, height: int, width: int, h: int, w: int
+) -> None:
+    image = noise(height, width)
+    top, left = data.draw(st.integers(0, h - 1)), data.draw(st.integers(0, w - 1))
+    rows = range(top, data.draw(st.integers(top + 1, h)))
+    columns = range(left, data.draw(st.integers(left + 1, w)))
+    whole = imresize(image, size=(h, w))
+    part = imresize_part(image, (h, w), rows, columns)
+    expected = whole[rows.start : rows.stop, columns.start : columns.stop]
+    assert part.shape == expected.shape
+    assert np.abs(part - expected).max() < 1e-12
+
+
+@pytest.mark.parametrize("rows", [range(0), range(3, 9), range(-1, 3), range(0, 8, 2)])
+def test_a_part_outside_the_size_is_said(rows: range) -> None:
+    with pytest.raises(ValueError, match=r"needs a step of 1 inside range\(0, 8\)"):
+        imresize_part(noise(4, 4), (8, 8), rows, range(8))
+
+
 def test_rounding_is_half_up_and_clipped() -> None:
     # A weight of exactly one half each: bicubic at half size takes both middle pixels alike.
-    assert imresize(np.array([[1, 2]], np.uint8), size=(1, 1))[0, 0] == 2
+    assert imresize(np.array([[2, 3]], np.uint8), size=(1, 1))[0, 0] == 3
     edge = np.repeat(np.array([[0, 255]], np.uint8), 4, axis=1)
     floats = imresize(edge.astype(np.float32), 4)
     assert floats.dtype == np.float32

@@ -46,11 +46,24 @@ def imresize(
             raise ValueError(f"scale is {scale}; needs a number above 0")
         # 30 * 0.1 is 3.0000000000000004 in floating point, and must stay 3 pixels.
         h, w = (max(math.ceil(length * scale - 1e-9), 1) for length in (height, width))
-        return _resize(image, (h, w), (scale, scale), BICUBIC)
+        return _resize(image, range(h), range(w), (scale, scale), BICUBIC)
     if size is not None and scale is None:
-        _check_size(size)
-        return _resize(image, size, (size[0] / height, size[1] / width), BICUBIC)
+        return imresize_part(image, size, range(size[0]), range(size[1]))
     raise ValueError(f"scale is {scale} and size is {size}; needs exactly one of them")
+
+
+def imresize_part(image: NDArray, size: tuple[int, int], rows: range, columns: range) -> NDArray:
+    """These rows and columns of `imresize(image, size=size)`, made without the others.
+
+    Raises ValueError as `imresize` does, or for a part that is empty, has gaps or leaves the size.
+    """
+    _check(image)
+    _check_size(size)
+    for part, length in ((rows, size[0]), (columns, size[1])):
+        if part.step != 1 or not 0 <= part.start < part.stop <= length:
+            raise ValueError(f"part is {part}; needs a step of 1 inside {range(length)}")
+    ratios = (size[0] / image.shape[0], size[1] / image.shape[1])
+    return _resize(image, rows, columns, ratios, BICUBIC)
 
 
 def resample(picture: NDArray, height: int, width: int) -> NDArray:
@@ -66,7 +79,7 @@ def resample(picture: NDArray, height: int, width: int) -> NDArray:
         )
     _check_size((height, width))
     ratios = (height / picture.shape[0], width / picture.shape[1])
-    return _resize(picture, (height, width), ratios, LANCZOS)
+    return _resize(picture, range(height), range(width), ratios, LANCZOS)
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ LANCZOS = Kernel(_lanczos, radius=3)
 
 @dataclass(frozen=True)
 class Band:
-    """The filter of output positions `start` to `stop`: `matrix` times input[`low`:`high`]."""
+    """What makes result[`start`:`stop`] along one axis: `matrix` times input[`low`:`high`]."""
 
     start: int
     stop: int
@@ -105,22 +118,25 @@ class Band:
     matrix: Floats  # (stop - start, high - low)
 
 
-def _bands(length: int, count: int, scale: float, kernel: Kernel) -> list[Band]:
-    """The filter that turns `length` samples into `count`, cut into blocks of its band matrix."""
+def _bands(length: int, part: range, scale: float, kernel: Kernel) -> list[Band]:
+    """The filter that makes the positions `part` of `length` samples resized by `scale`.
+
+    It is a band matrix, cut into blocks; the result's first sample is the first of `part`.
+    """
     stretch = min(scale, 1.0)
     radius = kernel.radius / stretch
     # Sample i covers [i, i + 1): its centre is at i + 0.5 in both pictures.
-    centre = (np.arange(count, dtype=np.float64) + 0.5) / scale - 0.5  # (count,)
+    centre = (np.arange(part.start, part.stop, dtype=np.float64) + 0.5) / scale - 0.5  # (P,)
     first = np.floor(centre - radius).astype(np.int64)
-    taps = first[:, None] + np.arange(math.ceil(2 * radius) + 2)  # (count, T)
+    taps = first[:, None] + np.arange(math.ceil(2 * radius) + 2)  # (P, T)
     weights = kernel.weigh((centre[:, None] - taps) * stretch)
     weights /= weights.sum(axis=1, keepdims=True)
     taps %= 2 * length
     taps = np.where(taps < length, taps, 2 * length - 1 - taps)
 
     bands = []
-    for start in range(0, count, BLOCK):
-        stop = min(start + BLOCK, count)
+    for start in range(0, len(part), BLOCK):
+        stop = min(start + BLOCK, len(part))
         low, high = int(taps[start:stop].min()), int(taps[start:stop].max()) + 1
         matrix = np.zeros((stop - start, high - low))
         np.add.at(
@@ -131,12 +147,12 @@ def _bands(length: int, count: int, scale: float, kernel: Kernel) -> list[Band]:
 
 
 def _resize(
-    image: NDArray, size: tuple[int, int], scales: tuple[float, float], kernel: Kernel
+    image: NDArray, rows: range, columns: range, scales: tuple[float, float], kernel: Kernel
 ) -> NDArray:
-    result = np.empty((*size, *image.shape[2:]), image.dtype)
+    result = np.empty((len(rows), len(columns), *image.shape[2:]), image.dtype)
     pixels, resized = (array.reshape(*array.shape[:2], -1) for array in (image, result))
-    down = _bands(image.shape[0], size[0], scales[0], kernel)
-    across = _bands(image.shape[1], size[1], scales[1], kernel)
+    down = _bands(image.shape[0], rows, scales[0], kernel)
+    across = _bands(image.shape[1], columns, scales[1], kernel)
     for band, strip in _strips(pixels, down, across):
         if image.dtype.kind == "u":
             strip = np.clip(np.floor(strip + 0.5), 0, np.iinfo(image.dtype).max)
