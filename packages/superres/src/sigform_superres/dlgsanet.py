@@ -403,6 +403,12 @@ class DLGSANet(nn.Module):
         self.mean: Tensor
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
 
+    @property
+    def residual(self) -> Conv2d | None:
+        """The body's last convolution, before the skip from the first features."""
+        last = self.deep_feature_extraction[-1]
+        return last if isinstance(last, Conv2d) else None
+
     @classmethod
     def from_reference(cls, config: Mapping[str, object], state: Mapping[str, Tensor]) -> Self:
         """The network with published weights, in eval mode; `config` as the published constructor.
@@ -505,7 +511,8 @@ class _DynamicConvolution(torch.autograd.Function):
         B, G, per_group = planes.shape[:3]
         H, W = grad.shape[1:3]
         pad = kernel // 2
-        grads = grad.to(planes.dtype).permute(0, 3, 1, 2).reshape(B, G, per_group, H, W)
+        grads = grad.to(planes.dtype).permute(0, 3, 1, 2).contiguous()
+        grads = grads.view(B, G, per_group, H, W)
         grad_planes, grad_codes = torch.zeros_like(planes), torch.empty_like(codes)
         grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
         for rows in _bands(B, H, W, len(weight)):
