@@ -400,10 +400,12 @@ class CRAFT(nn.Module):
     ) -> list[ChannelStatistics]:
         """The sums that each channel attention would take from `region` (rows, columns) of x.
 
-        x (B, 3, H, W) has a height and width that fit the windows. Those of a whole image are the
-        sum over regions that tile it. `statistics` are known ones for the first attentions.
+        x (B, 3, H, W) is continued to whole windows by reflection, and `region` may reach into
+        that. The sums of a whole image are those over regions that tile it, nearly: each counts
+        on what the network makes of x alone. `statistics` are known ones for the first attentions.
         """
-        return self._features(self._image(x), statistics, region)[1]
+        padded = pad_to_multiple(self._image(x), self.config.multiple, "reflect")
+        return self._features(padded, statistics, region)[1]
 
     def _image(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.config.in_chans:

@@ -8,27 +8,34 @@ from torch import nn
 
 from sigform_core.weights import WeightFile, load_weights, save_weights
 from sigform_superres.craft import CRAFT, CRAFTConfig
-from sigform_superres.dlgsanet import PRESETS, DLGSANet
+from sigform_superres.dlgsanet import DLGSANet, DLGSANetConfig
 
 Network = CRAFT | DLGSANet
 
 CLASSES: dict[str, type[CRAFT] | type[DLGSANet]] = {"craft": CRAFT, "dlgsanet": DLGSANet}
 """What the `model` of a weight file names."""
 
-ARCHITECTURES = ("craft", *PRESETS)
-"""What `train` can build: each in its published configuration."""
+ARCHITECTURES = {
+    "craft": lambda scale: CRAFT(CRAFTConfig(upscale=scale)),
+    "dlgsanet-tiny": lambda scale: DLGSANet(DLGSANetConfig.published("tiny", scale)),
+    "dlgsanet-light": lambda scale: DLGSANet(DLGSANetConfig.published("light", scale)),
+    "dlgsanet": lambda scale: DLGSANet(DLGSANetConfig.published("full", scale)),
+}
+"""What `train` can build: each in its published configuration for a scale of 2, 3 or 4."""
 
 
 def build(architecture: str, scale: int) -> Network:
     """A new network of an architecture in ARCHITECTURES, with random weights.
 
-    Raises ValueError for another name or a scale that it does not do.
+    Raises ValueError for another name or scale.
     """
-    if architecture == "craft":
-        return CRAFT(CRAFTConfig(upscale=scale))
-    if architecture in PRESETS:
-        return DLGSANet(PRESETS[architecture](scale))
-    raise ValueError(f"architecture is {architecture!r}; needs one of {', '.join(ARCHITECTURES)}")
+    if architecture not in ARCHITECTURES:
+        raise ValueError(
+            f"architecture is {architecture!r}; needs one of {', '.join(ARCHITECTURES)}"
+        )
+    if scale not in (2, 3, 4):
+        raise ValueError(f"scale is {scale}; needs 2, 3 or 4")
+    return ARCHITECTURES[architecture](scale)
 
 
 def model_name(network: nn.Module) -> str:

@@ -1,0 +1,237 @@
+"""The task object: a picture in, a larger picture out.
+
+    from sigform_superres import Upscaler
+
+    upscaler = Upscaler.load(scale=4)
+    large = upscaler(pixels)                  # (H, W, 1|3) uint8 or uint16 -> 4 times that
+    upscaler(read_picture("photo.png"))       # a Picture, alpha and metadata kept
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self, overload
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from sigform_core.device import pick_device, pick_dtype
+from sigform_core.memory import free_memory
+from sigform_superres.alpha import bleed
+from sigform_superres.catalogue import find_weights
+from sigform_superres.data import turned
+from sigform_superres.picture import Picture, Samples
+from sigform_superres.resizing import resample
+from sigform_superres.tiling import OVERLAP, SMALLEST, OnTile, TiledPass
+from sigform_superres.upstream import load_any
+
+BYTES_PER_PIXEL = 7_000
+"""Of the small picture, that CRAFT in float32 takes at most (measured: 4,900 to 7,000)."""
+
+LARGEST_SIDE = 384
+"""Of a tile, in pixels, where the picture does not go through whole: caches like it small."""
+
+MEMORY_SHARE = 0.5
+"""Of the free memory, what a tile may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """How large the result is to be: by a factor, a width, a height, or both; in pixels.
+
+    With only one of width and height the other follows the picture's shape.
+    """
+
+    factor: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.factor is not None and (self.width is not None or self.height is not None):
+            raise ValueError("factor is given with width or height; needs one or the other")
+        if self.factor is not None and not 0 < self.factor < math.inf:
+            raise ValueError(f"factor is {self.factor}; needs more than 0")
+        for name in ("width", "height"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; needs 1 pixel or more")
+
+    def size(self, height: int, width: int) -> tuple[int, int] | None:
+        """Height and width of the result for a picture; None: whatever the network gives."""
+        if self.factor is not None:
+            return _pixels(height * self.factor), _pixels(width * self.factor)
+        if self.width is None and self.height is None:
+            return None
+        rows = self.height or _pixels(height * (self.width or 0) / width)
+        columns = self.width or _pixels(width * rows / height)
+        return rows, columns
+
+
+class Upscaler:
+    """A network with all that a whole picture needs around it.
+
+    `tile` is the largest side of the network's input in pixels; None takes what free memory
+    allows. `ensemble` averages over the eight ways a picture can lie: eight times the work for a
+    little more accuracy. Raises ValueError for a device, dtype or tile that cannot be.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        scale: int,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        tile: int | None = None,
+        ensemble: bool = False,
+    ) -> None:
+        self.device = pick_device(device)
+        self.dtype = self._dtype(dtype)
+        if tile is not None and tile < SMALLEST:
+            raise ValueError(f"tile is {tile}; needs {SMALLEST} pixels or more")
+        self.network = network.eval().to(self.device, self.dtype)
+        self.scale = scale
+        self.tile = tile
+        self.ensemble = ensemble
+
+    @classmethod
+    def load(
+        cls,
+        weights: str | Path = "default",
+        *,
+        scale: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+        tile: int | None = None,
+        ensemble: bool = False,
+    ) -> Self:
+        """An upscaler by the name of shipped weights, or any checkpoint's path.
+
+        Paths may be weight files of ours, published CRAFT and DLGSANet checkpoints, and with
+        `spandrel` installed those of forty other architectures. `scale` (4 for "default") must be
+        what the weights do. Raises ValueError for an unknown name, a file that is no checkpoint
+        of a known network, or another scale; FileNotFoundError.
+        """
+        path = find_weights(str(weights), scale)
+        network, made_for = load_any(path)
+        if scale is not None and scale != made_for:
+            raise ValueError(f"scale is {scale}; the weights {weights} need {made_for}")
+        return cls(network, made_for, device=device, dtype=dtype, tile=tile, ensemble=ensemble)
+
+    @overload
+    def __call__(
+        self, source: Picture, *, target: Target | None = None, on_tile: OnTile | None = None
+    ) -> Picture: ...
+    @overload
+    def __call__(
+        self, source: NDArray, *, target: Target | None = None, on_tile: OnTile | None = None
+    ) -> NDArray: ...
+    def __call__(
+        self,
+        source: Picture | NDArray,
+        *,
+        target: Target | None = None,
+        on_tile: OnTile | None = None,
+    ) -> Picture | NDArray:
+        """The picture `scale` times larger, or as large as `target` says.
+
+        An array is (H, W, 1 or 3), uint8 or uint16, and comes back so. Of a Picture the alpha is
+        upscaled apart from colours that do not know it, and metadata is kept. `on_tile(done,
+        total)` is called after every tile of the network's input. Raises ValueError for another
+        shape or dtype, tiling.OutOfMemoryError when even the smallest tile is too large.
+        """
+        if not isinstance(source, Picture):
+            return self._resized(Picture(source), target, on_tile).colour
+        return self._resized(source, target, on_tile)
+
+    def _resized(self, source: Picture, target: Target | None, on_tile: OnTile | None) -> Picture:
+        colour, alpha = source.colour, source.alpha
+        if alpha is not None:
+            colour = bleed(colour, alpha)
+        size = target.size(source.height, source.width) if target else None
+        made = self._to_size(self._upscale(colour, on_tile), size)
+        if alpha is not None:
+            # The network sharpens an edge between seen and unseen like any other edge.
+            alpha = self._to_size(self._upscale(alpha[..., None], on_tile), size)[..., 0]
+        return replace(source, colour=made, alpha=alpha)
+
+    def _upscale(self, pixels: Samples, on_tile: OnTile | None) -> Samples:
+        """(H, W, 1 or 3) -> (s * H, s * W, 1 or 3), through the network once or eight times."""
+        channels = pixels.shape[2]
+        colour = pixels if channels == 3 else np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        if self.ensemble:
+            made = self._averaged(colour, on_tile)
+        else:
+            made = self._pass(colour, on_tile).run()
+        return made if channels == 3 else _grey(made)
+
+    def _averaged(self, colour: Samples, on_tile: OnTile | None) -> Samples:
+        H, W = colour.shape[:2]
+        total = np.zeros((self.scale * H, self.scale * W, 3), np.uint32)
+        for turn in range(8):
+            tiles = self._pass(turned(colour, turn), _counting(on_tile, turn))
+            # 16 bits, so that an average of eight is not one of eight rounded levels.
+            total += unturned(tiles.run(np.dtype(np.uint16)), turn)
+        most = int(np.iinfo(colour.dtype).max)
+        whole = 8 * 65535
+        return ((total.astype(np.uint64) * most + whole // 2) // whole).astype(colour.dtype)
+
+    def _pass(self, colour: Samples, on_tile: OnTile | None) -> TiledPass:
+        return TiledPass(
+            self.network,
+            self.scale,
+            colour,
+            self._side(*colour.shape[:2]),
+            device=self.device,
+            dtype=self.dtype,
+            on_tile=on_tile,
+        )
+
+    def _side(self, height: int, width: int) -> int:
+        """The largest tile for a picture: all of it where memory allows."""
+        if self.tile is not None:
+            return self.tile
+        each = BYTES_PER_PIXEL * self.dtype.itemsize / 4
+        most = MEMORY_SHARE * free_memory(self.device) / each
+        if height * width <= most:
+            return max(height, width, SMALLEST)
+        side = min(LARGEST_SIDE, math.isqrt(int(most)))
+        return max(SMALLEST, side // 16 * 16 + OVERLAP % 16)
+
+    def _to_size(self, pixels: Samples, size: tuple[int, int] | None) -> Samples:
+        if size is None or size == pixels.shape[:2]:
+            return pixels
+        return resample(pixels, *size)
+
+    def _dtype(self, name: str) -> torch.dtype:
+        if name != "auto":
+            return pick_dtype(name, self.device)
+        if self.device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
+            return torch.bfloat16
+        return torch.float32
+
+
+def unturned(pixels: Samples, turn: int) -> Samples:
+    """Undo `data.turned`."""
+    pixels = pixels[:, ::-1] if turn >= 4 else pixels
+    return np.rot90(pixels, -(turn % 4))
+
+
+def _grey(made: Samples) -> Samples:
+    """One channel out of three: their mean, as the network may tint grey a little."""
+    total = made.astype(np.uint32).sum(axis=2, keepdims=True)
+    return ((total + 1) // 3).astype(made.dtype)
+
+
+def _pixels(length: float) -> int:
+    return max(1, math.floor(length + 0.5))
+
+
+def _counting(on_tile: OnTile | None, turn: int) -> OnTile | None:
+    if on_tile is None:
+        return None
+    return lambda done, total: on_tile(turn * total + done, 8 * total)
