@@ -18,6 +18,7 @@ from sigform_core.weights import (
     FORMAT_VERSION,
     Published,
     cache_folder,
+    is_weight_file,
     load_torch_checkpoint,
     load_weights,
     resolve,
@@ -247,6 +248,9 @@ def wrapped(prefix: str) -> dict[str, Tensor]:
         {"state_dict": STATE, "epoch": 3},
         {"model": STATE, "optimizer": {"lr": 0.1}},
         {"params": wrapped("raw."), "params_ema": STATE},
+        {"params": wrapped("raw."), "params-ema": STATE},
+        {"params": STATE},
+        {"net": wrapped("netG.")},
         {"model": {"state_dict": wrapped("module.")}},
         wrapped("module._orig_mod."),
     ],
@@ -257,6 +261,34 @@ def test_containers_are_unwrapped(tmp_path: Path, content: dict[str, Any]) -> No
     loaded = load_torch_checkpoint(path)
     assert loaded.keys() == STATE.keys()
     assert all(torch.equal(loaded[name], tensor) for name, tensor in STATE.items())
+
+
+def test_safetensors_of_others_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    save_file(wrapped("module."), path)
+    loaded = load_torch_checkpoint(path)
+    assert loaded.keys() == STATE.keys()
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in STATE.items())
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    with pytest.raises(ValueError, match="is cut short"):
+        load_torch_checkpoint(path)
+    path.write_bytes(b"version https://git-lfs...")
+    with pytest.raises(ValueError, match="is not a safetensors file"):
+        load_torch_checkpoint(path)
+    save_file({}, path)
+    with pytest.raises(ValueError, match="needs a state dict"):
+        load_torch_checkpoint(path)
+
+
+def test_weight_files_are_told_from_others(tmp_path: Path) -> None:
+    assert is_weight_file(write(tmp_path / "ours.safetensors"))
+    save_file(STATE, tmp_path / "theirs.safetensors", {"format": "pt"})
+    save_file(STATE, tmp_path / "bare.safetensors")
+    torch.save(STATE, tmp_path / "theirs.pth")
+    (tmp_path / "empty").touch()
+    for name in ("theirs.safetensors", "bare.safetensors", "theirs.pth", "empty", "none", "."):
+        assert not is_weight_file(tmp_path / name), name
 
 
 def test_a_model_called_module_keeps_its_names(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import platformdirs
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from sigform_core.download import download
@@ -27,6 +27,7 @@ FORMAT_VERSION = 1
 # Where published checkpoints keep their tensors; averaged weights before the raw ones.
 _CONTAINERS = (
     "params_ema",
+    "params-ema",
     "ema_state_dict",
     "state_dict_ema",
     "model_ema",
@@ -36,8 +37,9 @@ _CONTAINERS = (
     "state_dict",
     "model_state_dict",
     "model",
+    "net",
 )
-_WRAPPERS = ("module.", "_orig_mod.")
+_WRAPPERS = ("module.", "_orig_mod.", "netG.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,9 +112,7 @@ def load_weights(path: Path, *, expect_model: str | None = None) -> WeightFile:
                 raise ValueError(f"{path} is for the model {model!r}; needs {expect_model!r}")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        if "incomplete" in str(error) or "header length" in str(error):
-            raise ValueError(f"{path} is cut short; needs to be copied again") from error
-        raise ValueError(f"{path} is not a safetensors file ({error})") from error
+        raise _unreadable(path, error) from error
     _refuse_nan(tensors, path)
     return WeightFile(
         tensors=tensors, model=model, config=config, card=card, format_version=version
@@ -162,26 +162,26 @@ def cache_folder() -> Path:
     return Path(os.environ.get("SIGFORM_CACHE") or platformdirs.user_cache_dir("sigform"))
 
 
+def is_weight_file(path: Path) -> bool:
+    """Whether `save_weights` wrote the file at `path`; False for any other, or none."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return "sigform_format" in (file.metadata() or {})
+    except (SafetensorError, OSError):
+        return False
+
+
 def load_torch_checkpoint(path: Path) -> dict[str, Tensor]:
     """The tensors of a PyTorch checkpoint, on the CPU, without running any code in it.
 
-    The usual containers (`state_dict`, `model`, averaged weights first, ...) are unwrapped and a
-    `module.` before every name is removed. Raises FileNotFoundError, and ValueError when the file
-    needs code to be run, is corrupt, or holds no state dict.
+    What is called `.safetensors` is read as such. The usual containers (`state_dict`, `model`,
+    averaged weights first, ...) are unwrapped and a `module.` before every name is removed.
+    Raises FileNotFoundError, and ValueError when the file needs code to be run, is corrupt, or
+    holds no state dict.
     """
     if not path.is_file():
         raise FileNotFoundError(f"checkpoint {path} does not exist")
-    with path.open("rb") as file:
-        try:
-            loaded = torch.load(file, map_location="cpu", weights_only=True)
-        except Exception as error:  # damaged bytes make the unpickler raise nearly anything
-            code = re.search(r"GLOBAL (\S+)", str(error))
-            if code is None:
-                raise ValueError(f"{path} is no readable PyTorch checkpoint") from error
-            raise ValueError(
-                f"{path} holds {code[1]}, code that is never run; needs plain tensors"
-            ) from error
-
+    loaded = _load_safetensors(path) if path.suffix == ".safetensors" else _load_pickle(path)
     while isinstance(loaded, Mapping):
         container = next((key for key in _CONTAINERS if isinstance(loaded.get(key), Mapping)), None)
         if container is None:
@@ -197,6 +197,32 @@ def load_torch_checkpoint(path: Path) -> dict[str, Tensor]:
         if all(name.startswith(wrapper) for name in state):
             state = {name.removeprefix(wrapper): tensor for name, tensor in state.items()}
     return state
+
+
+def _load_pickle(path: Path) -> object:
+    with path.open("rb") as file:
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except Exception as error:  # damaged bytes make the unpickler raise nearly anything
+            code = re.search(r"GLOBAL (\S+)", str(error))
+            if code is None:
+                raise ValueError(f"{path} is no readable PyTorch checkpoint") from error
+            raise ValueError(
+                f"{path} holds {code[1]}, code that is never run; needs plain tensors"
+            ) from error
+
+
+def _load_safetensors(path: Path) -> object:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: SafetensorError) -> ValueError:
+    if "incomplete" in str(error) or "header length" in str(error):
+        return ValueError(f"{path} is cut short; needs to be copied again")
+    return ValueError(f"{path} is not a safetensors file ({error})")
 
 
 def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
