@@ -491,14 +491,15 @@ class _DynamicConvolution(torch.autograd.Function):
         # In half precision each of the many sums would round.
         wide = _at_least_float32(x.dtype)
         planes = _padded_planes(x.to(wide), kernel, G)  # (B, G, C/G, H + K - 1, W + K - 1)
-        codes = code.to(wide).permute(0, 3, 1, 2).contiguous()  # (B, D, H, W)
-        make = weight.to(wide), bias.to(wide)
+        # A plane of ones carries the bias.
+        codes = planes.new_ones(B, code.shape[-1] + 1, H, W)
+        codes[:, :-1] = code.permute(0, 3, 1, 2)
+        make = torch.cat([weight, bias[:, None]], dim=1).to(wide)  # (G * K * K, D + 1)
         out = planes.new_zeros(B, G, C // G, H, W)
-        for rows in _bands(B, H, W, len(weight)):
-            kernels = _kernels(codes[:, :, rows], *make, kernel)
+        for rows, kernels in _bands_of_kernels(codes, make, kernel):
             for (i, j), moved in _moves(planes, rows, W, kernel):
                 out[..., rows, :].addcmul_(kernels[:, :, i, j, None], moved)
-        ctx.save_for_backward(planes, codes, *make)
+        ctx.save_for_backward(planes, codes, make)
         ctx.kernel = kernel
         ctx.dtypes = x.dtype, code.dtype, weight.dtype, bias.dtype
         return out.view(B, C, H, W).permute(0, 2, 3, 1).to(x.dtype)
@@ -506,7 +507,7 @@ class _DynamicConvolution(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # pyright: ignore
-        planes, codes, weight, bias = ctx.saved_tensors
+        planes, codes, make = ctx.saved_tensors
         kernel: int = ctx.kernel
         B, G, per_group = planes.shape[:3]
         H, W = grad.shape[1:3]
@@ -514,10 +515,9 @@ class _DynamicConvolution(torch.autograd.Function):
         grads = grad.to(planes.dtype).permute(0, 3, 1, 2).contiguous()
         grads = grads.view(B, G, per_group, H, W)
         grad_planes, grad_codes = torch.zeros_like(planes), torch.empty_like(codes)
-        grad_weight, grad_bias = torch.zeros_like(weight), torch.zeros_like(bias)
-        for rows in _bands(B, H, W, len(weight)):
+        grad_make = torch.zeros_like(make)
+        for rows, kernels in _bands_of_kernels(codes, make, kernel):
             band = grads[..., rows, :]
-            kernels = _kernels(codes[:, :, rows], weight, bias, kernel)
             for (i, j), moved in _moves(grad_planes, rows, W, kernel):
                 moved.addcmul_(kernels[:, :, i, j, None], band)
             grad_kernels = kernels.zero_()
@@ -526,13 +526,14 @@ class _DynamicConvolution(torch.autograd.Function):
                 moved = lines.unfold(-1, W, 1).transpose(3, 4)  # (B, G, C/G, K, n, W)
                 for c in range(per_group):
                     grad_kernels[:, :, i].addcmul_(band[:, :, c, None], moved[:, :, c])
-            flat = grad_kernels.view(B, len(weight), -1)
-            grad_codes[:, :, rows] = torch.matmul(weight.t(), flat).unflatten(-1, (-1, W))
-            grad_weight += torch.bmm(flat, codes[:, :, rows].flatten(2).transpose(1, 2)).sum(0)
-            grad_bias += flat.sum((0, 2))
+            flat = grad_kernels.flatten(4).flatten(1, 3)  # (B, G * K * K, n * W)
+            found = torch.bmm(make.t().expand(B, -1, -1), flat)  # (B, D + 1, n * W)
+            grad_codes[:, :, rows] = found.unflatten(2, (-1, W))
+            grad_make += torch.bmm(flat, codes[:, :, rows].flatten(2).transpose(1, 2)).sum(0)
         grad_x = grad_planes[..., pad : pad + H, pad : pad + W].flatten(1, 2).permute(0, 2, 3, 1)
-        found = grad_x, grad_codes.permute(0, 2, 3, 1), grad_weight, grad_bias
-        return *(g.to(dtype) for g, dtype in zip(found, ctx.dtypes, strict=True)), None
+        grad_code = grad_codes[:, :-1].permute(0, 2, 3, 1)
+        all_four = grad_x, grad_code, grad_make[:, :-1], grad_make[:, -1]
+        return *(g.to(dtype) for g, dtype in zip(all_four, ctx.dtypes, strict=True)), None
 
 
 def _padded_planes(x: Tensor, kernel: int, groups: int) -> Tensor:
@@ -543,18 +544,23 @@ def _padded_planes(x: Tensor, kernel: int, groups: int) -> Tensor:
     return planes.unflatten(1, (groups, -1))
 
 
-def _bands(B: int, H: int, W: int, numbers: int) -> Iterable[slice]:
-    """Rows whose pixels' kernels, `numbers` each, come to about KERNEL_NUMBERS, evenly."""
-    count = min(H, math.ceil(B * H * W * numbers / KERNEL_NUMBERS))
-    edges = [H * i // max(1, count) for i in range(count + 1)]
-    return [slice(begin, end) for begin, end in pairwise(edges)]
+def _bands_of_kernels(codes: Tensor, make: Tensor, kernel: int) -> Iterable[tuple[slice, Tensor]]:
+    """Bands of rows, evenly, and the kernels of their pixels.
 
-
-def _kernels(codes: Tensor, weight: Tensor, bias: Tensor, kernel: int) -> Tensor:
-    """codes (B, D, n, W) -> (B, G, K, K, n, W)."""
-    B, _, n, W = codes.shape
-    flat = torch.baddbmm(bias[:, None], weight.expand(B, -1, -1), codes.flatten(2))
-    return flat.view(B, -1, kernel, kernel, n, W)
+    codes (B, D + 1, H, W), make (G * K * K, D + 1) -> kernels (B, G, K, K, n, W), about
+    KERNEL_NUMBERS in all. They lie where the last band's were: fresh memory costs more than what
+    is done with it.
+    """
+    (B, _, H, W), G = codes.shape, len(make) // kernel**2
+    count = math.ceil(B * H * W * len(make) / KERNEL_NUMBERS)
+    rows = math.ceil(H / max(1, count))
+    buffer = codes.new_empty(B * len(make) * rows * W)
+    for begin in range(0, H, rows):
+        band = codes[:, :, begin : begin + rows]
+        n = band.shape[2]
+        flat = buffer[: B * len(make) * n * W].view(B, len(make), n * W)
+        torch.bmm(make.expand(B, -1, -1), band.flatten(2), out=flat)
+        yield slice(begin, begin + n), flat.view(B, G, kernel, kernel, n, W)
 
 
 def _moves(
