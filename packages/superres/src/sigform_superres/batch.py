@@ -304,9 +304,12 @@ def show(record: dict[str, Any], common: Common) -> None:
 
 def line_of(record: dict[str, Any]) -> str:
     """What was made of which input, for a reader."""
-    names = [f"{record['input']} ({record['from']}) -> {record['output']} ({record['size']})"]
+    source, target = record["input"], record["output"]
+    if record["size"] is None:
+        return f"{source} -> {target}"
+    parts = [f"{source} ({record['from']}) -> {target} ({record['size']})"]
     if record["frames"] > 1:
-        names.append(f"{record['frames']} frames")
+        parts.append(f"{record['frames']} frames")
     if record["comparison"] is not None:
-        names.append(record["comparison"])
-    return ", ".join(names)
+        parts.append(record["comparison"])
+    return ", ".join(parts)

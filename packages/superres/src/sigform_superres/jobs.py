@@ -232,7 +232,7 @@ def _video(job: Job, task: Task, upscalers: Upscalers, on_progress: OnStage) -> 
             quality=job.quality,
             on_frame=lambda done, total: on_progress(task.source.name, done, total),
         )
-    return {"from": "video", "size": "video", "frames": 1, "notes": notes}
+    return {"from": None, "size": None, "frames": None, "notes": notes}
 
 
 def _told(
