@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +20,12 @@ from sigform_core.weights import load_weights, save_weights
 from sigform_core.windows import relative_index, relative_offsets
 from sigform_superres.craft import (
     CRAFT,
+    WHOLE,
     ChannelAttention,
     ChannelStatistics,
     CRAFTConfig,
     PositionBias,
+    Stages,
     WindowAttention,
     own_name,
     published_name,
@@ -32,7 +36,6 @@ from sigform_superres.padding import mirrored, pad_to_multiple
 SMALL = CRAFTConfig(
     upscale=2, embed_dim=32, depths=(1,), num_heads=(4,), split_size_0=2, split_size_1=4
 )
-WHOLE = (slice(None), slice(None))
 GROUP = "layers.0.residual_group"
 
 
@@ -106,7 +109,7 @@ def test_reference_between_the_layers() -> None:
 
     def keep(name: str) -> Any:
         def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-            found[name] = output[0] if isinstance(output, tuple) else output  # (B, H, W, C)
+            found[name] = output  # (B, H, W, C)
 
         return hook
 
@@ -235,7 +238,7 @@ def test_channel_attention_is_the_published_one() -> None:
     perturb(layer)
     low, high = torch.randn(2, 2, H, W, 12)
     with torch.no_grad():
-        found, _ = layer(low, high, None, WHOLE)
+        found = layer(low, layer.measure(low, high, WHOLE))
         key, value = layer.kv_dwconv(layer.kv(low)).chunk(2, dim=-1)
         query, key, value = (
             part.flatten(1, 2).transpose(1, 2).unflatten(1, (3, -1))
@@ -379,26 +382,16 @@ def test_one_channel() -> None:
 # What channel attention takes from the whole image.
 
 
-def test_survey_of_the_whole_is_what_the_network_goes_by() -> None:
-    model, x = perturbed(changed(depths=(1, 2), num_heads=(4, 2))), torch.rand(2, 3, 9, 14)
-    with torch.no_grad():
-        wanted, statistics = model(x), model.survey(x, WHOLE)
-        assert len(statistics) == 3
-        for count in (1, 3):
-            given = model(x, statistics=statistics[:count])
-            torch.testing.assert_close(given, wanted, rtol=1e-4, atol=1e-5)
-        other = [*statistics[:2], *model.survey(x.flip(3), WHOLE)[2:]]
-        assert relative(model(x, statistics=other), wanted) > 1e-4
-    with pytest.raises(ValueError, match="4 statistics are given; needs 3 at most"):
-        model(x, statistics=[*statistics, statistics[0]])
-
-
-def added(surveys: list[list[ChannelStatistics]]) -> list[ChannelStatistics]:
-    """What surveys of several regions come to together."""
-    total, *rest = surveys
-    for other in rest:
-        total = [a.plus(b) for a, b in zip(total, other, strict=True)]
-    return total
+def walk(
+    stages: Stages[Tensor], given: list[ChannelStatistics] | None = None
+) -> tuple[Tensor, list[ChannelStatistics]]:
+    """To the end, sending at each stage what is `given` or else what it found, which it returns."""
+    found = [next(stages)]
+    while True:
+        try:
+            found.append(stages.send(given[len(found) - 1] if given else found[-1]))
+        except StopIteration as end:
+            return end.value, found
 
 
 def assert_same(found: ChannelStatistics, wanted: ChannelStatistics) -> None:
@@ -406,29 +399,78 @@ def assert_same(found: ChannelStatistics, wanted: ChannelStatistics) -> None:
         torch.testing.assert_close(part, sums, rtol=1e-5, atol=1e-5)
 
 
-def test_survey_of_regions_adds_up_for_the_first_attention() -> None:
-    model, x = perturbed(changed(depths=(2,))), torch.rand(1, 3, 9, 14)  # padded to 12 x 16
+@pytest.mark.parametrize("padding", ["reflect", "flip"])
+def test_stages_are_the_forward_pass(padding: Any) -> None:
+    model, x = perturbed(changed(depths=(1, 2), num_heads=(4, 2))), torch.rand(2, 3, 9, 14)
+    with torch.no_grad():
+        wanted = model(x, padding=padding)
+        out, statistics = walk(model.stages(x, WHOLE, padding=padding))
+        assert torch.equal(out, wanted)
+        assert [part.products.shape for part in statistics] == [
+            (2, 4, 8, 8), (2, 2, 16, 16), (2, 2, 16, 16)
+        ]  # fmt: skip
+        # Nothing but what it is sent comes from beyond.
+        sent, measured = walk(model.stages(x, WHOLE, padding=padding), statistics)
+        assert torch.equal(sent, wanted)
+        other = [*statistics[:2], measured[2].plus(measured[2].plus(statistics[1]))]
+        assert relative(walk(model.stages(x, WHOLE, padding=padding), other)[0], wanted) > 1e-4
+
+
+def test_regions_together_are_the_whole_at_every_stage() -> None:
+    model, x = perturbed(changed(depths=(2, 1), num_heads=(4, 4))), torch.rand(1, 3, 9, 14)
     rows, columns = (slice(0, 5), slice(5, 12)), (slice(0, 8), slice(8, 9), slice(9, 16))
-    regions = [(r, c) for r in rows for c in columns]
     with torch.no_grad():
-        whole = model.survey(x, WHOLE)
-        once = added([model.survey(x, region) for region in regions])
-        again = added([model.survey(x, region, statistics=whole[:1]) for region in regions])
-    assert_same(once[0], whole[0])
-    # The second saw what the first makes of the sums over one region.
-    assert relative(once[1].products, whole[1].products) > 1e-4
-    # With the first one's sums known, it is exact in turn.
-    assert_same(again[1], whole[1])
+        wanted, whole = walk(model.stages(x, WHOLE))
+        # Up to the padding, 12 x 16 pixels, in which the last regions end.
+        walks = [model.stages(x, (r, c)) for r in rows for c in columns]
+        total = reduce(ChannelStatistics.plus, [next(one) for one in walks])
+        assert_same(total, whole[0])
+        for sums in whole[1:]:
+            total = reduce(ChannelStatistics.plus, [one.send(total) for one in walks])
+            assert_same(total, sums)
+        for one in walks:
+            with pytest.raises(StopIteration) as end:
+                one.send(total)
+            assert relative(end.value.value, wanted) < 1e-5
 
 
-def test_survey_of_a_tile_is_that_of_its_place_in_the_image() -> None:
-    # As far from the tile's ends, and the image's, where windows wrap around, as windows reach.
-    model, x = perturbed(), torch.rand(1, 3, 8, 56)
-    tile, share = slice(12, 44), slice(24, 32)
+def test_a_tile_sees_what_its_place_in_the_image_sees() -> None:
+    # As far from the tile's ends, and the image's, where windows wrap around, as the network looks.
+    model, x = perturbed(), torch.rand(1, 3, 8, 72)
+    tile, share = slice(12, 60), slice(32, 40)
+    within = slice(share.start - tile.start, share.stop - tile.start)
     with torch.no_grad():
-        within = slice(share.start - tile.start, share.stop - tile.start)
-        found = model.survey(x[..., tile], (slice(None), within))
-        assert_same(found[0], model.survey(x, (slice(None), share))[0])
+        wanted, whole = walk(model.stages(x, WHOLE))
+        out, found = walk(model.stages(x[..., tile], (slice(None), within)), whole)
+        assert_same(found[0], next(model.stages(x, (slice(None), share))))
+        place = wanted[..., 2 * share.start : 2 * share.stop]
+        alone = model(x[..., tile])[..., 2 * within.start : 2 * within.stop]
+    torch.testing.assert_close(
+        out[..., 2 * within.start : 2 * within.stop], place, rtol=1e-4, atol=1e-5
+    )
+    assert relative(alone, place) > 1e-4
+
+
+def test_what_waits_can_be_kept_elsewhere() -> None:
+    model, x = perturbed(changed(depths=(2, 1), num_heads=(4, 4))), torch.rand(1, 3, 8, 12)
+    shelf: list[Tensor] = []
+    most = [0]
+
+    def keep(features: Tensor) -> Callable[[], Tensor]:
+        shelf.append(features.clone())
+        most.append(len(shelf))
+        return lambda: shelf.pop()  # the last one in is the first one out
+
+    def lose(features: Tensor) -> Callable[[], Tensor]:
+        return lambda: torch.zeros_like(features)
+
+    with torch.no_grad():
+        wanted = model(x)
+        assert torch.equal(walk(model.stages(x, WHOLE, keep))[0], wanted)
+        assert not torch.equal(walk(model.stages(x, WHOLE, lose))[0], wanted)
+    assert max(most) == 2
+    assert len(most) == 1 + 2 + 3  # each group and each attention
+    assert not shelf
 
 
 # Learning, saving.

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
 
 State = Mapping[str, Tensor]
+
+_GROUP = re.compile(r"deep_feature_extraction\.\d+\.body\.\d+\.")
 
 INSTALL = "pip install 'sigform-superres[any-model]'"
 """What brings the architectures that are not ours."""
@@ -103,10 +106,8 @@ def is_craft(state: State) -> bool:
 
 
 def is_dlgsanet(state: State) -> bool:
-    """Whether names are those of DLGSANet."""
-    return any(name.startswith("overlap_embed.0.proj.") for name in state) and any(
-        name.startswith("deep_feature_extraction.") for name in state
-    )
+    """Whether names are those of DLGSANet: nothing else calls its groups so."""
+    return any(_GROUP.match(name) for name in state)
 
 
 def craft_config(state: State) -> dict[str, Any]:
@@ -170,9 +171,6 @@ def dlgsanet_config(state: State) -> dict[str, Any]:
     }
 
 
-_GROUP = re.compile(r"deep_feature_extraction\.\d+\.body\.\d+\.")
-
-
 def _load_published(path: Path) -> CRAFT | DLGSANet | OtherNetwork:
     state = load_torch_checkpoint(path)
     broken = [name for name, value in state.items() if value.isnan().any()]
@@ -199,7 +197,8 @@ def _load_other(path: Path, state: State) -> OtherNetwork:
             f"{path} is neither CRAFT nor DLGSANet but has {names}; other networks need {INSTALL}"
         ) from error
     try:
-        found = spandrel.ModelLoader().load_from_state_dict(dict(state))
+        with warnings.catch_warnings(action="ignore"):  # what torch thinks of spandrel's code
+            found = spandrel.ModelLoader().load_from_state_dict(dict(state))
     except spandrel.UnsupportedModelError as error:
         raise ValueError(
             f"{path} has {names}; needs CRAFT, DLGSANet or a network that spandrel knows"
