@@ -10,9 +10,9 @@ h heads, d channels a head, s scale.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from sigform_core import attend, load_reference, read_config
 from sigform_core.linear import Linear
 from sigform_core.mlp import Mlp
 from sigform_core.windows import relative_index, relative_offsets, window_join, window_partition
-from sigform_superres.convolution import Conv2d, pixel_shuffle
+from sigform_superres.convolution import Conv2d, convolve, pixel_shuffle
 from sigform_superres.padding import Padding, pad_to_multiple
 from sigform_superres.restormer import ChannelNorm, GatedFeedForward, head_products, normalised
 
@@ -74,6 +74,15 @@ class CRAFTConfig:
         return math.lcm(self.split_size_0, self.split_size_1)
 
 
+Region = tuple[slice, slice]
+"""Rows and columns of an image."""
+
+WHOLE: Region = (slice(None), slice(None))
+
+Keep = Callable[[Tensor], Callable[[], Tensor]]
+"""Puts a tensor somewhere and returns how to get it back, once."""
+
+
 class ChannelStatistics(NamedTuple):
     """All that one channel attention takes from the whole image: sums over its pixels."""
 
@@ -84,6 +93,11 @@ class ChannelStatistics(NamedTuple):
     def plus(self, other: "ChannelStatistics") -> "ChannelStatistics":
         """The statistics of two regions together."""
         return ChannelStatistics(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+Result = TypeVar("Result")
+Stages = Generator[ChannelStatistics, ChannelStatistics, Result]
+"""A calculation that asks for the statistics of the whole image as often as it needs them."""
 
 
 class PositionBias(nn.Module):
@@ -177,7 +191,8 @@ class ShiftedRectangleBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         qkv = self.qkv(self.norm1(x)).unflatten(-1, (3, 2, -1))  # (B, H, W, 3, 2, C/2)
         branches = [
-            attention(qkv[..., branch, :].flatten(-2)) for branch, attention in enumerate(self.attns)
+            attention(qkv[..., branch, :].flatten(-2))
+            for branch, attention in enumerate(self.attns)
         ]
         value = qkv[..., 2, :, :].flatten(-2)  # (B, H, W, C)
         attended = torch.cat(branches, dim=-1) + self.get_v(value)
@@ -209,9 +224,8 @@ class HighFrequencyBlock(nn.Module):
 class ChannelAttention(nn.Module):
     """Channels of the high-frequency features ask channels of the low ones (section 3.2).
 
-    low and high (B, H, W, C) -> (B, H, W, C), and the statistics it went by: those `given`, else
-    those of the pixels in `region` (rows, columns) of this input. Every output pixel depends on
-    the whole image, but only through these sums.
+    low (B, H, W, C) and the statistics of the whole image -> (B, H, W, C). Every output pixel
+    depends on the whole image, but only through these sums, which `measure` takes.
     """
 
     def __init__(self, channels: int, heads: int) -> None:
@@ -224,37 +238,39 @@ class ChannelAttention(nn.Module):
         self.kv_dwconv = Conv2d(2 * channels, 2 * channels, 3, groups=2 * channels, bias=False)
         self.project_out = Conv2d(channels, channels, 1, bias=False)
 
-    def forward(
-        self,
-        low: Tensor,
-        high: Tensor,
-        given: ChannelStatistics | None,
-        region: tuple[slice, slice],
-    ) -> tuple[Tensor, ChannelStatistics]:
-        B, H, W, C = low.shape
-        key, value = self.kv_dwconv(self.kv(low)).chunk(2, dim=-1)
-        if given is None:
-            query = self.q_dwconv(self.q(high))
-            given = self._measure(query[:, *region], key[:, *region])
-        weights = (normalised(*given) * self.temperature).softmax(dim=-1)  # (B, h, d, d)
-        # One matrix does attention and projection: their product is C x C, the image is not.
-        project = self.project_out.weight.view(C, self.heads, -1)  # (C, h, d)
-        folded = torch.einsum("nhi,bhij->bnhj", project, weights.to(project.dtype)).flatten(2)
-        out = torch.bmm(value.reshape(B, H * W, C), folded.transpose(1, 2))
-        return out.view(B, H, W, C), given
-
-    def _measure(self, query: Tensor, key: Tensor) -> ChannelStatistics:
+    def measure(self, low: Tensor, high: Tensor, region: Region) -> ChannelStatistics:
+        """The sums over the pixels in `region` of low and high (B, H, W, C)."""
         # In half precision a sum over a million pixels would stop growing.
-        query, key = query.flatten(1, 2).float(), key.flatten(1, 2).float()  # (B, L, C)
+        query, key = (
+            x[:, *region].flatten(1, 2).float()  # (B, L, C)
+            for x in (self.q_dwconv(self.q(high)), self._key_or_value(low, 0))
+        )
         return ChannelStatistics(
             head_products(query, key, self.heads),
             query.square().sum(1).unflatten(-1, (self.heads, -1)),
             key.square().sum(1).unflatten(-1, (self.heads, -1)),
         )
 
+    def forward(self, low: Tensor, statistics: ChannelStatistics) -> Tensor:
+        B, H, W, C = low.shape
+        weights = (normalised(*statistics) * self.temperature).softmax(dim=-1)  # (B, h, d, d)
+        # One matrix does attention and projection: their product is C x C, the image is not.
+        project = self.project_out.weight.view(C, self.heads, -1)  # (C, h, d)
+        folded = torch.einsum("nhi,bhij->bnhj", project, weights.to(project.dtype)).flatten(2)
+        value = self._key_or_value(low, 1).reshape(B, H * W, C)
+        return torch.bmm(value, folded.transpose(1, 2)).view(B, H, W, C)
+
+    def _key_or_value(self, low: Tensor, half: int) -> Tensor:
+        """One half of what `kv` and `kv_dwconv` make: they are asked for at different times."""
+        narrow, mix = (layer.weight.chunk(2)[half] for layer in (self.kv, self.kv_dwconv))
+        return convolve(convolve(low, narrow), mix, groups=len(mix))
+
 
 class FusionBlock(nn.Module):
-    """HFB: fuse low and high frequencies by channel attention (section 3.2)."""
+    """HFB: fuse low and high frequencies by channel attention (section 3.2).
+
+    low (B, H, W, C) and the statistics that `measure` took -> (B, H, W, C).
+    """
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
@@ -263,16 +279,13 @@ class FusionBlock(nn.Module):
         self.norm2 = ChannelNorm(channels)
         self.ffn = GatedFeedForward(channels, 2.66)
 
-    def forward(
-        self,
-        low: Tensor,
-        high: Tensor,
-        given: ChannelStatistics | None,
-        region: tuple[slice, slice],
-    ) -> tuple[Tensor, ChannelStatistics]:
-        attended, statistics = self.attn(self.norm1(low), high, given, region)
-        x = low + attended
-        return x + self.ffn(self.norm2(x)), statistics
+    def measure(self, low: Tensor, high: Tensor, region: Region) -> ChannelStatistics:
+        """What the attention has to know of the whole image, from `region` of it."""
+        return self.attn.measure(self.norm1(low), high, region)
+
+    def forward(self, low: Tensor, statistics: ChannelStatistics) -> Tensor:
+        x = low + self.attn(self.norm1(low), statistics)
+        return x + self.ffn(self.norm2(x))
 
 
 class CrossRefinement(nn.Module):
@@ -287,17 +300,16 @@ class CrossRefinement(nn.Module):
         self.hfer_blocks = nn.ModuleList(HighFrequencyBlock(C) for _ in range(depth))
         self.hf_blocks = nn.ModuleList(FusionBlock(C, heads) for _ in range(depth))
 
-    def forward(
-        self, x: Tensor, given: Sequence[ChannelStatistics | None], region: tuple[slice, slice]
-    ) -> tuple[Tensor, list[ChannelStatistics]]:
-        statistics = []
-        for i, (high_frequency, fuse) in enumerate(
-            zip(self.hfer_blocks, self.hf_blocks, strict=True)
-        ):
+    def stages(self, x: Tensor, region: Region, keep: Keep) -> Stages[Tensor]:
+        """(B, H, W, C) -> (B, H, W, C), in stages as `CRAFT.stages`."""
+        for i, (edges, fuse) in enumerate(zip(self.hfer_blocks, self.hf_blocks, strict=True)):
             low = self.srwa_blocks[2 * i + 1](self.srwa_blocks[2 * i](x))
-            x, measured = fuse(low, high_frequency(x), given[i], region)
-            statistics.append(measured)
-        return x, statistics
+            measured = cast(FusionBlock, fuse).measure(low, edges(x), region)
+            kept = keep(low)
+            del x, low
+            statistics = yield measured
+            x = fuse(kept(), statistics)
+        return x
 
 
 class RefinementGroup(nn.Module):
@@ -308,11 +320,13 @@ class RefinementGroup(nn.Module):
         self.residual_group = CrossRefinement(config, depth, heads)
         self.conv = Conv2d(config.embed_dim, config.embed_dim, 3)
 
-    def forward(
-        self, x: Tensor, given: Sequence[ChannelStatistics | None], region: tuple[slice, slice]
-    ) -> tuple[Tensor, list[ChannelStatistics]]:
-        refined, statistics = self.residual_group(x, given, region)
-        return x + self.conv(refined), statistics
+    def stages(self, x: Tensor, region: Region, keep: Keep) -> Stages[Tensor]:
+        """(B, H, W, C) -> (B, H, W, C), in stages as `CRAFT.stages`."""
+        kept = keep(x)
+        inner = self.residual_group.stages(x, region, keep)
+        del x
+        refined = yield from inner
+        return kept() + self.conv(refined)
 
 
 class CRAFT(nn.Module):
@@ -320,10 +334,8 @@ class CRAFT(nn.Module):
 
     The output is not clamped. `padding` is how H and W become multiples of the windows: "reflect"
     as in training, "flip" as in the script behind the published numbers, which always adds some.
-    `statistics` are the sums that channel attention takes from the whole image (see `survey`);
-    without them it takes those of this input.
 
-    Raises ValueError when x has other channels, or when the statistics do not fit.
+    Raises ValueError when x has other channels.
     """
 
     def __init__(self, config: CRAFTConfig | None = None) -> None:
@@ -342,6 +354,7 @@ class CRAFT(nn.Module):
         self.conv_after_body = nn.Identity() if identity else Conv2d(C, C, 3)
         self.upsample = nn.Sequential(Conv2d(C, s * s * config.in_chans, 3))
         mean = RGB_MEAN if config.in_chans == 3 else (0.0,) * config.in_chans
+        self.mean: Tensor
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.apply(_initialise)
 
@@ -365,10 +378,10 @@ class CRAFT(nn.Module):
         )
 
     def published_state(self) -> dict[str, Tensor]:
-        """The weights under their published names, with the index tables that other readers want."""
+        """The weights under published names, with the index tables that other readers want."""
         state = {published_name(name): value for name, value in self.state_dict().items()}
-        flat = (self.config.split_size_0, self.config.split_size_1)
-        for direction, window in (("h", flat), ("v", flat[::-1])):
+        short, long = self.config.split_size_0, self.config.split_size_1
+        for direction, window in (("h", (short, long)), ("v", (long, short))):
             state[f"relative_position_index_{direction}"] = relative_index(window)
             state[f"biases_{direction}"] = relative_offsets(window)
         return state
@@ -377,60 +390,48 @@ class CRAFT(nn.Module):
         """The configuration as plain values, for a weight file."""
         return asdict(self.config)
 
-    def forward(
+    def forward(self, x: Tensor, *, padding: Padding = "reflect") -> Tensor:
+        walk = self.stages(x, WHOLE, padding=padding)
+        statistics = next(walk)
+        while True:
+            try:
+                statistics = walk.send(statistics)
+            except StopIteration as end:
+                return end.value
+
+    def stages(
         self,
         x: Tensor,
+        region: Region,
+        keep: Keep = lambda x: [x].pop,
         *,
         padding: Padding = "reflect",
-        statistics: Sequence[ChannelStatistics] = (),
-    ) -> Tensor:
+    ) -> Stages[Tensor]:
+        """`forward` as a generator that stops at every channel attention, for a tile of an image.
+
+        It yields the sums that the attention takes from `region` (rows and columns of x, which may
+        reach into the padding), is sent those of the whole image, and returns the output. Between,
+        it holds two feature maps, which `keep` may put elsewhere: it returns how to get one back.
+        """  # fmt: skip
         H, W = x.shape[2:]
-        padded = pad_to_multiple(self._image(x), self.config.multiple, padding)
-        features, _ = self._features(padded, statistics, (slice(None), slice(None)))
+        image = pad_to_multiple(self._image(x), self.config.multiple, padding)
+        features = self.conv_first(image)
+        for layer in self.layers:
+            group = cast(RefinementGroup, layer)
+            features = yield from group.stages(features, region, keep)
+        features = self.conv_after_body(self.norm(features)) + self.conv_first(image)
         out = pixel_shuffle(self.upsample(features), self.scale)
         out = out / self.config.img_range + self.mean.to(out.dtype).view(-1, 1, 1)
         return out[..., : H * self.scale, : W * self.scale]
-
-    def survey(
-        self,
-        x: Tensor,
-        region: tuple[slice, slice],
-        *,
-        statistics: Sequence[ChannelStatistics] = (),
-    ) -> list[ChannelStatistics]:
-        """The sums that each channel attention would take from `region` (rows, columns) of x.
-
-        x (B, 3, H, W) is continued to whole windows by reflection, and `region` may reach into
-        that. The sums of a whole image are those over regions that tile it, nearly: each counts
-        on what the network makes of x alone. `statistics` are known ones for the first attentions.
-        """
-        padded = pad_to_multiple(self._image(x), self.config.multiple, "reflect")
-        return self._features(padded, statistics, region)[1]
 
     def _image(self, x: Tensor) -> Tensor:
         if x.dim() != 4 or x.shape[1] != self.config.in_chans:
             raise ValueError(
                 f"x has shape {tuple(x.shape)}; needs (B, {self.config.in_chans}, H, W)"
             )
-        mean = self.mean.to(x.dtype)
-        return (x.permute(0, 2, 3, 1) - mean) * self.config.img_range  # (B, H, W, 3)
-
-    def _features(
-        self,
-        image: Tensor,
-        statistics: Sequence[ChannelStatistics],
-        region: tuple[slice, slice],
-    ) -> tuple[Tensor, list[ChannelStatistics]]:
-        total = sum(self.config.depths)
-        if len(statistics) > total:
-            raise ValueError(f"{len(statistics)} statistics are given; needs {total} at most")
-        left = iter([*statistics, *[None] * (total - len(statistics))])
-        first = self.conv_first(image)
-        x, measured = first, []
-        for layer, depth in zip(self.layers, self.config.depths, strict=True):
-            x, found = layer(x, [next(left) for _ in range(depth)], region)
-            measured += found
-        return first + self.conv_after_body(self.norm(x)), measured
+        # Planes would go on through every sum with them, and layer norms would copy them.
+        pixels = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, 3)
+        return (pixels - self.mean.to(x.dtype)) * self.config.img_range
 
 
 DERIVED_BUFFERS = (

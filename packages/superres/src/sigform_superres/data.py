@@ -47,7 +47,9 @@ def prepare_pairs(
     is rounded to 8, alpha is ignored. Raises InputError for a file that cannot be read, and
     ValueError when no picture is left.
     """
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in pictures]
+    stats = [
+        (str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in pictures
+    ]
     mark = hashlib.sha256(json.dumps([scale, least, stats]).encode()).hexdigest()[:16]
     home = folder / f"x{scale}_{mark}"
     home.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,9 @@
 """Pictures of any size through a network in bounded memory, as if they had gone through whole.
 
 The picture is cut into overlapping tiles on the network's grid. What a network takes from beyond
-a tile is brought to it: CRAFT's channel attention looks at sums over the whole picture, which a
-first pass over all tiles collects; DLGSANet's looks at a grid of local windows, of which a tile
-uses those of the whole picture. The tiles' outputs are faded into each other.
+a tile is brought to it: CRAFT's channel attention looks at sums over the whole picture, which all
+tiles collect together before any goes on; DLGSANet's looks at a grid of local windows, of which a
+tile uses those of the whole picture. The tiles' outputs are faded into each other.
 
 Letters of shapes: H and W the picture's pixels, s scale.
 """
@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from sigform_core.overlap import Span, cuts, fades, overlapping_spans
-from sigform_superres.craft import CRAFT, ChannelStatistics
+from sigform_superres.craft import CRAFT, WHOLE, ChannelStatistics, Stages
 from sigform_superres.data import to_tensor
 from sigform_superres.dlgsanet import DLGSANet, local_starts
+from sigform_superres.shelf import Shelf
 
 OVERLAP = 32
 """Pixels that neighbouring tiles share; outside of it a trained network hardly looks."""
@@ -49,8 +50,9 @@ class Region:
     columns: Span
 
     @property
-    def pixels(self) -> int:
-        return (self.rows[1] - self.rows[0]) * (self.columns[1] - self.columns[0])
+    def side(self) -> int:
+        """The longer one."""
+        return max(self.rows[1] - self.rows[0], self.columns[1] - self.columns[0])
 
     def of(self, pixels: NDArray) -> NDArray:
         """This part of an array (H, W, ...)."""
@@ -64,58 +66,106 @@ class Region:
         )
 
 
+@dataclass(frozen=True)
+class Tile:
+    """A region that overlaps its neighbours, and its share of the picture, which does not."""
+
+    region: Region
+    share: Region
+
+
+Read = Callable[[Region], Tensor]
+"""Gives a part of the picture, (1, 3, h, w) in [0, 1]."""
+
+
 class Reach(Protocol):
     """How one kind of network sees beyond a tile."""
 
     multiple: int  # tiles start at multiples of this
 
-    def survey(self, tile: Tensor, region: Region, core: Region) -> None:
-        """Take from one tile what all others need; `core` is its share of the picture."""
-        ...
-
     @property
-    def surveys(self) -> int:
-        """How many passes over all tiles come before the one that upscales."""
+    def stages(self) -> int:
+        """How often all tiles are visited before any of them is finished."""
         ...
 
-    def upscale(self, tile: Tensor, region: Region) -> Tensor:
-        """The network's output for a tile (1, 3, h, w): (1, 3, s * h, s * w)."""
+    def prepare(self, tiles: Sequence[Tile], read: Read, on_visit: Callable[[], None]) -> None:
+        """Do what needs all tiles, which `read` gives; may be called again with smaller ones."""
+        ...
+
+    def upscale(self, region: Region, read: Read) -> Tensor:
+        """The network's output for a region (1, 3, s * h, s * w); it need not be a tile."""
         ...
 
 
 class CraftReach:
-    """CRAFT: the sums of every channel attention come from surveys of the whole picture."""
+    """CRAFT: all tiles walk together from one channel attention to the next.
 
-    surveys = 1
+    At each, every tile adds its share to the sums of the whole picture, and waits for the others.
+    A picture in one tile goes straight through.
+    """
 
-    def __init__(self, network: CRAFT, picture: Region) -> None:
+    def __init__(self, network: CRAFT, picture: Region, shelf: Shelf) -> None:
         self.network = network
         self.picture = picture
+        self.shelf = shelf
         self.multiple = network.config.multiple
         self.statistics: list[ChannelStatistics] = []
+        self.walks: dict[Region, Stages[Tensor]] = {}
 
-    def survey(self, tile: Tensor, region: Region, core: Region) -> None:
-        # The padding at the picture's far sides is part of what the whole picture's sums count.
-        reach = Region(
-            (core.rows[0], self._far(core.rows[1], self.picture.rows[1])),
-            (core.columns[0], self._far(core.columns[1], self.picture.columns[1])),
+    @property
+    def stages(self) -> int:
+        return sum(self.network.config.depths)
+
+    def prepare(self, tiles: Sequence[Tile], read: Read, on_visit: Callable[[], None]) -> None:
+        self.walks = {}
+        for stage in range(self.stages):
+            total: ChannelStatistics | None = None
+            for tile in tiles:
+                measured = self._advance(tile, stage, read)
+                total = measured if total is None else total.plus(measured)
+                on_visit()
+            # Sums that were complete before memory ran out stay.
+            if stage == len(self.statistics) and total is not None:
+                self.statistics.append(total)
+
+    def upscale(self, region: Region, read: Read) -> Tensor:
+        walk = self.walks.pop(region, None)
+        if walk is None and not self.statistics:
+            return self.network(read(region))
+        known = self.statistics
+        if walk is None:
+            walk = self.network.stages(read(region), WHOLE)
+            next(walk)
+        else:
+            known = known[-1:]
+        for statistics in known:
+            try:
+                walk.send(statistics)
+            except StopIteration as end:
+                return end.value
+        raise AssertionError("the network asks for more statistics than it has attentions")
+
+    def _advance(self, tile: Tile, stage: int, read: Read) -> ChannelStatistics:
+        if stage > 0:
+            return self.walks[tile.region].send(self.statistics[stage - 1])
+        share = Region(
+            self._with_padding(tile.share.rows, self.picture.rows[1]),
+            self._with_padding(tile.share.columns, self.picture.columns[1]),
         )
-        found = self.network.survey(tile, reach.within(region))
-        self.statistics = [
-            a.plus(b) for a, b in zip(self.statistics, found, strict=True)
-        ] or found
+        walk = self.network.stages(read(tile.region), share.within(tile.region), self.shelf.keep)
+        self.walks[tile.region] = walk
+        return next(walk)
 
-    def upscale(self, tile: Tensor, region: Region) -> Tensor:
-        return self.network(tile, statistics=self.statistics)
-
-    def _far(self, stop: int, size: int) -> int:
-        return -(-stop // self.multiple) * self.multiple if stop == size else stop
+    def _with_padding(self, span: Span, size: int) -> Span:
+        # The padding at the picture's far sides is part of what the whole picture's sums count.
+        start, stop = span
+        return (start, -(-stop // self.multiple) * self.multiple if stop == size else stop)
 
 
 class DlgsaReach:
     """DLGSANet: a tile's attention uses the windows that the whole picture's grid has there."""
 
-    surveys = 0
+    stages = 0
     multiple = 1
 
     def __init__(self, network: DLGSANet, picture: Region) -> None:
@@ -124,14 +174,14 @@ class DlgsaReach:
         self.rows = local_starts(picture.rows[1], kernel)
         self.columns = local_starts(picture.columns[1], kernel)
 
-    def survey(self, tile: Tensor, region: Region, core: Region) -> None:
-        raise AssertionError("DLGSANet needs no survey")
+    def prepare(self, tiles: Sequence[Tile], read: Read, on_visit: Callable[[], None]) -> None:
+        del tiles, read, on_visit
 
-    def upscale(self, tile: Tensor, region: Region) -> Tensor:
+    def upscale(self, region: Region, read: Read) -> Tensor:
         if not self.network.config.tlc_flag:
-            return self.network(tile)
+            return self.network(read(region))
         windows = self._starts(self.rows, region.rows), self._starts(self.columns, region.columns)
-        return self.network(tile, windows=windows)
+        return self.network(read(region), windows=windows)
 
     def _starts(self, starts: Sequence[int], span: Span) -> list[int]:
         """The windows of the picture's grid that touch a tile, counted from the tile's start."""
@@ -142,23 +192,23 @@ class DlgsaReach:
 class PlainReach:
     """Any other network: a tile knows nothing of what lies beyond it."""
 
-    surveys = 0
+    stages = 0
     multiple = 1
 
     def __init__(self, network: nn.Module) -> None:
         self.network = network
 
-    def survey(self, tile: Tensor, region: Region, core: Region) -> None:
-        raise AssertionError("an unknown network has no survey")
+    def prepare(self, tiles: Sequence[Tile], read: Read, on_visit: Callable[[], None]) -> None:
+        del tiles, read, on_visit
 
-    def upscale(self, tile: Tensor, region: Region) -> Tensor:
-        return self.network(tile)
+    def upscale(self, region: Region, read: Read) -> Tensor:
+        return self.network(read(region))
 
 
-def reach_of(network: nn.Module, picture: Region) -> Reach:
+def reach_of(network: nn.Module, picture: Region, shelf: Shelf) -> Reach:
     """How this network sees beyond the tiles of a picture."""
     if isinstance(network, CRAFT):
-        return CraftReach(network, picture)
+        return CraftReach(network, picture, shelf)
     if isinstance(network, DLGSANet):
         return DlgsaReach(network, picture)
     return PlainReach(network)
@@ -168,8 +218,9 @@ class TiledPass:
     """One picture on its way through a network, tile by tile.
 
     `pixels` is (H, W, 3) uint8 or uint16; `side` is the largest tile, in pixels. When memory runs
-    out, the tile under way is cut up, and those to come are cut smaller from then on; finished
-    ones stay. `side` tells afterwards what went.
+    out, tiles are cut smaller from then on; finished ones stay, and `side` tells afterwards what
+    went. `keep_bytes` is how much of what waits between tiles is held in memory (the rest goes to
+    temporary files).
     """
 
     def __init__(
@@ -181,66 +232,80 @@ class TiledPass:
         *,
         device: torch.device,
         dtype: torch.dtype,
+        keep_bytes: int = 1 << 30,
         on_tile: OnTile | None = None,
     ) -> None:
         if side < SMALLEST:
             raise ValueError(f"tile is {side}; needs {SMALLEST} pixels or more")
+        self.network = network
         self.pixels = pixels
         self.scale = scale
         self.side = side
         self.device = device
         self.dtype = dtype
-        self.picture = Region((0, pixels.shape[0]), (0, pixels.shape[1]))
-        self.reach = reach_of(network, self.picture)
-        self.rows, self.columns = (
-            overlapping_spans(length, side, OVERLAP, self.reach.multiple)
-            for length in pixels.shape[:2]
-        )
-        whole = len(self.rows) == len(self.columns) == 1
-        self.surveys = 0 if whole else self.reach.surveys
-        self.done = 0
-        self.total = (1 + self.surveys) * len(self.rows) * len(self.columns)
+        self.keep_bytes = keep_bytes
         self.on_tile = on_tile
+        self.picture = Region((0, pixels.shape[0]), (0, pixels.shape[1]))
+        self.done = 0
 
     def run(self, dtype: np.dtype | None = None) -> NDArray:
-        """The upscaled picture (s * H, s * W, 3), in `dtype` (uint8 or uint16; the picture's own)."""
-        with torch.inference_mode():
-            for _ in range(self.surveys):
-                for rows, core_rows in zip(self.rows, cuts(self.rows), strict=True):
-                    for columns, core in zip(self.columns, cuts(self.columns), strict=True):
-                        self._survey(Region(rows, columns), Region(core_rows, core))
-                        self._tell()
-            return self._upscale(np.dtype(dtype or self.pixels.dtype))
+        """The upscaled picture (s * H, s * W, 3), in `dtype` (uint8 or uint16; its own if None).
 
-    def _upscale(self, dtype: np.dtype) -> NDArray:
+        Raises OutOfMemoryError when even the smallest tile does not fit.
+        """
+        with torch.inference_mode(), Shelf(self.keep_bytes) as shelf:
+            self.reach = reach_of(self.network, self.picture, shelf)
+            rows, columns = self._prepare()
+            return self._upscale(rows, columns, np.dtype(dtype or self.pixels.dtype))
+
+    def _prepare(self) -> tuple[list[Span], list[Span]]:
+        """Cut the picture, and do what needs all tiles, smaller ones if memory runs out."""
+        while True:
+            rows, columns = self._cut(self.picture)
+            tiles = [
+                Tile(Region(row, column), Region(row_share, column_share))
+                for row, row_share in zip(rows, cuts(rows), strict=True)
+                for column, column_share in zip(columns, cuts(columns), strict=True)
+            ]
+            visits = 0 if len(tiles) == 1 else self.reach.stages
+            self.done, self.total = 0, (1 + visits) * len(tiles)
+            if not visits:
+                return rows, columns
+            try:
+                self.reach.prepare(tiles, self._read, self._tell)
+            except (MemoryError, RuntimeError) as error:
+                self._shrink(self.side, error)
+            else:
+                return rows, columns
+            self._free()
+
+    def _upscale(self, rows: list[Span], columns: list[Span], dtype: np.dtype) -> NDArray:
         H, W, s = *self.pixels.shape[:2], self.scale
         result = np.empty((s * H, s * W, 3), dtype)
         carried = torch.zeros(0, s * W, 3)  # rows that the next band of tiles adds to
-        for number, (rows, fade) in enumerate(
-            zip(self._scaled(self.rows), self._fades(self.rows), strict=True)
-        ):
-            band = torch.zeros(rows[1] - rows[0], s * W, 3)
+        downs, acrosses = self._fades(rows), self._fades(columns)
+        for number, (row, down) in enumerate(zip(rows, downs, strict=True)):
+            top, bottom = s * row[0], s * row[1]
+            band = torch.zeros(bottom - top, s * W, 3)
             band[: len(carried)] = carried
-            for columns, across, scaled in zip(
-                self.columns, self._fades(self.columns), self._scaled(self.columns), strict=True
-            ):
-                tile = self._tile(Region(self.rows[number], columns))  # (h, w, 3)
-                band[:, slice(*scaled)] += tile * fade[:, None, None] * across[None, :, None]
+            for column, across in zip(columns, acrosses, strict=True):
+                tile = self._tile(Region(row, column))  # (h, w, 3)
+                band[:, s * column[0] : s * column[1]] += faded(tile, down, across)
                 self._tell()
-            last = number + 1 == len(self.rows)
-            ready = len(band) if last else s * self.rows[number + 1][0] - rows[0]
-            result[rows[0] : rows[0] + ready] = to_levels(band[:ready], dtype)
+            last = number + 1 == len(rows)
+            ready = len(band) if last else s * rows[number + 1][0] - top
+            result[top : top + ready] = to_levels(band[:ready], dtype)
             carried = band[ready:].clone()
         return result
 
     def _tile(self, region: Region) -> Tensor:
         """The network's output for a region, cut up if it has to be: (s * h, s * w, 3) float32."""
-        if self._fits(region):
+        if region.side <= self.side:
             try:
-                made = self.reach.upscale(self._input(region), region)
+                made = self.reach.upscale(region, self._read)
                 return made[0].permute(1, 2, 0).float().cpu()
             except (MemoryError, RuntimeError) as error:
-                self._shrink(region, error)
+                self._shrink(region.side, error)
             # Outside of the handler: its traceback would keep the tensors of the failed attempt.
             self._free()
         rows, columns = self._cut(region)
@@ -248,35 +313,15 @@ class TiledPass:
         made = torch.zeros(
             s * (region.rows[1] - region.rows[0]), s * (region.columns[1] - region.columns[0]), 3
         )
-        for row, fade in zip(rows, self._fades(rows), strict=True):
+        for row, down in zip(rows, self._fades(rows), strict=True):
             for column, across in zip(columns, self._fades(columns), strict=True):
                 part = Region(row, column)
                 at = tuple(slice(s * x.start, s * x.stop) for x in part.within(region))
-                made[at] += self._tile(part) * fade[:, None, None] * across[None, :, None]
+                made[at] += faded(self._tile(part), down, across)
         return made
 
-    def _survey(self, region: Region, core: Region) -> None:
-        if self._fits(region):
-            try:
-                self.reach.survey(self._input(region), region, core)
-                return
-            except (MemoryError, RuntimeError) as error:
-                self._shrink(region, error)
-            self._free()
-        rows, columns = self._cut(region)
-        for row, core_row in zip(rows, _within(cuts(rows), core.rows), strict=True):
-            for column, core_column in zip(
-                columns, _within(cuts(columns), core.columns), strict=True
-            ):
-                self._survey(Region(row, column), Region(core_row, core_column))
-
-    def _fits(self, region: Region) -> bool:
-        return max(region.rows[1] - region.rows[0], region.columns[1] - region.columns[0]) <= (
-            self.side
-        )
-
     def _cut(self, region: Region) -> tuple[list[Span], list[Span]]:
-        return tuple(  # pyright: ignore[reportReturnType]
+        rows, columns = (
             [
                 (start + first, start + last)
                 for first, last in overlapping_spans(
@@ -285,12 +330,12 @@ class TiledPass:
             ]
             for start, stop in (region.rows, region.columns)
         )
+        return rows, columns
 
-    def _shrink(self, region: Region, error: Exception) -> None:
+    def _shrink(self, side: int, error: Exception) -> None:
         """Halve the tiles after running out of memory; anything else is raised again."""
         if not is_out_of_memory(error):
             raise error
-        side = max(region.rows[1] - region.rows[0], region.columns[1] - region.columns[0])
         if side <= SMALLEST:
             raise OutOfMemoryError(
                 f"a tile of {side} pixels does not fit into the memory of {self.device}"
@@ -302,20 +347,24 @@ class TiledPass:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
-    def _input(self, region: Region) -> Tensor:
-        tile = to_tensor(region.of(self.pixels))[None]  # (1, 3, h, w)
+    def _read(self, region: Region) -> Tensor:
+        """A part of the picture as the network wants it: (1, 3, h, w) in [0, 1]."""
+        tile = to_tensor(region.of(self.pixels))[None]
         return tile.to(self.device, self.dtype)
 
     def _fades(self, spans: Sequence[Span]) -> list[Tensor]:
-        return fades(self._scaled(spans), MARGIN * self.scale)
-
-    def _scaled(self, spans: Sequence[Span]) -> list[Span]:
-        return [(self.scale * start, self.scale * stop) for start, stop in spans]
+        scaled = [(self.scale * start, self.scale * stop) for start, stop in spans]
+        return fades(scaled, MARGIN * self.scale)
 
     def _tell(self) -> None:
         self.done += 1
         if self.on_tile is not None:
             self.on_tile(self.done, self.total)
+
+
+def faded(tile: Tensor, down: Tensor, across: Tensor) -> Tensor:
+    """A tile (h, w, 3) with the weights of its rows (h,) and columns (w,)."""
+    return tile * down[:, None, None] * across[None, :, None]
 
 
 def to_levels(image: Tensor, dtype: np.dtype) -> NDArray:
@@ -331,11 +380,3 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, RuntimeError) and any(
         words in str(error) for words in ("out of memory", "can't allocate memory")
     )
-
-
-def _within(spans: Sequence[Span], outer: Span) -> list[Span]:
-    """Spans that cover more than `outer`, cut back to it."""
-    return [
-        (min(max(start, outer[0]), outer[1]), max(min(stop, outer[1]), outer[0]))
-        for start, stop in spans
-    ]

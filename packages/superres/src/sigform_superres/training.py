@@ -75,8 +75,8 @@ class UpscaleModule(lightning.LightningModule):
         self.log("train_loss", loss)
         return loss
 
-    def on_train_batch_end(self, outputs: object, batch: object, batch_index: int) -> None:
-        del outputs, batch, batch_index
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
+        del outputs, batch, batch_idx
         # Early averages would be mostly the start.
         keep = min(self.recipe.averaging, (1 + self.global_step) / (10 + self.global_step))
         with torch.no_grad():
@@ -153,7 +153,7 @@ def solve_upsampling(network: Network, crops: Iterable[tuple[Tensor, Tensor]]) -
     of 5x5 pixels, a little better than bicubic; with the body of a network for another scale it
     is the quickest way to this one.
     """
-    last = network.upsample[0]
+    last = getattr(network, "upsample", [None])[0]
     if not isinstance(last, Conv2d):
         raise ValueError(f"the network ends in {type(last).__name__}; needs one convolution")
     products = answers = torch.zeros(())
@@ -263,7 +263,9 @@ def silence(network: Network) -> None:
             nn.init.zeros_(last.bias)
 
 
-def split_validation(pictures: Sequence[Path], seed: int, share: float = 0.03) -> tuple[list[Path], list[Path]]:
+def split_validation(
+    pictures: Sequence[Path], seed: int, share: float = 0.03
+) -> tuple[list[Path], list[Path]]:
     """Pictures to train on and to validate on, by a draw from the seed: at least one of each.
 
     Raises ValueError for fewer than two pictures.

@@ -1,10 +1,10 @@
 """The task object: a picture in, a larger picture out.
 
-    from sigform_superres import Upscaler
+from sigform_superres import Upscaler
 
-    upscaler = Upscaler.load(scale=4)
-    large = upscaler(pixels)                  # (H, W, 1|3) uint8 or uint16 -> 4 times that
-    upscaler(read_picture("photo.png"))       # a Picture, alpha and metadata kept
+upscaler = Upscaler.load(scale=4)
+large = upscaler(pixels)                  # (H, W, 1|3) uint8 or uint16 -> 4 times that
+upscaler(read_picture("photo.png"))       # a Picture, alpha and metadata kept
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ LARGEST_SIDE = 384
 
 MEMORY_SHARE = 0.5
 """Of the free memory, what a tile may take."""
+
+
+KEEP_SHARE = 0.25
+"""Of the free memory, what tiles may hold while they wait for each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,6 +192,7 @@ class Upscaler:
             self._side(*colour.shape[:2]),
             device=self.device,
             dtype=self.dtype,
+            keep_bytes=int(KEEP_SHARE * free_memory(self.device)),
             on_tile=on_tile,
         )
 

@@ -3,8 +3,12 @@
 Importing this does not import torch; each name below brings in its module when first used.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+# Huge pages under large tensors, where Linux has them; torch asks once, when it first allocates.
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 if TYPE_CHECKING:
     from sigform_core.attention import attend
