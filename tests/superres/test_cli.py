@@ -435,7 +435,9 @@ def test_train_writes_weights_settings_and_what_they_reach(folder):
     }  # fmt: skip
     assert "patch = 8" in (run / "settings.toml").read_text()
     again = command("train", folder, *SHORT)
-    assert again.error == "set_craft-x4 holds a run; --resume goes on, --overwrite starts anew"
+    assert again.error.startswith("set_craft-x4/weights.safetensors exists; --overwrite replaces")
+    skipped = command("train", folder, *SHORT, "--skip-existing")
+    assert (skipped.code, skipped.err) == (0, f"{record['weights']} exists; skipped\n")
     other = command("train", folder, *SHORT, "-s", "2", "-o", run, "--resume", "--overwrite")
     assert other.error == (
         "set_craft-x4 holds a run with scale 4; --resume with 2 needs a run of its own"
@@ -469,6 +471,8 @@ def test_an_interrupted_training_says_how_to_go_on(folder, monkeypatch):
         "--resume",
         "sigform-upscale: interrupted",
     ]
+    again = command("train", folder, "-o", "run", *SHORT)
+    assert again.error == "run holds a run; --resume goes on, --overwrite starts anew"
 
 
 def test_train_hands_everything_on(folder, shipped, monkeypatch):

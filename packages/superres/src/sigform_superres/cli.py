@@ -247,11 +247,11 @@ def train(
     from sigform_superres.jobs import check_run, clear_run, pictures_in
     from sigform_superres.training import Recipe
 
-    settings = resolved_settings(ctx)
-    check_run(run_dir, settings, resume=resume, anew=common.overwrite)
     if not check_target(weights, common.policy, make_parents=True):
         common.console.say(f"{weights} exists; skipped")
         return
+    settings = resolved_settings(ctx)
+    check_run(run_dir, settings, resume=resume, anew=common.overwrite)
     started_from = None if start is None else find_weights(start, scale)
     pictures = pictures_in(folder)
     recipe = Recipe(

@@ -28,7 +28,7 @@ from sigform_core.weights import is_weight_file
 from sigform_kit.doctor import Check
 from sigform_kit.errors import InputError, describe
 from sigform_kit.inputs import STDIN, expand_inputs
-from sigform_kit.outputs import check_target, output
+from sigform_kit.outputs import STDOUT, check_target, output
 from sigform_superres import catalogue
 from sigform_superres.batch import PICTURES, Job, OnStage, Task
 from sigform_superres.compare import compare_html, compare_png
@@ -272,7 +272,8 @@ def _places(task: Task) -> Iterator[tuple[Path, Path | None]]:
     except OSError as error:
         if error.errno in (None, errno.EPIPE) or error.filename is not None:
             raise
-        raise OSError(error.errno, error.strerror, str(task.target)) from error
+        place = "stdout" if str(task.target) == STDOUT else str(task.target)
+        raise OSError(error.errno, error.strerror, place) from error
 
 
 def _compare(small: Picture, large: Picture, place: Path, task: Task) -> None:
