@@ -5,6 +5,7 @@ those ends can be left out, and what remains is faded from one part into the nex
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -26,16 +27,16 @@ def overlapping_spans(length: int, size: int, overlap: int, multiple: int = 1) -
     if length <= size:
         return [(0, length)]
     step = (size - overlap) // multiple * multiple
-    if step < 1 or size < 2 * overlap:
+    if step < max(1, overlap):
         raise ValueError(
             f"size is {size}; needs twice the overlap of {overlap} and a step of {multiple} more"
         )
     count = -(-(length - overlap) // step)
-    even = -(-(length - overlap) // count)
+    # Shorter steps than an overlap would put places into three spans.
+    even = max(overlap, -(-(length - overlap) // count))
     step = -(-even // multiple) * multiple
     return [
-        (start, min(start + step + overlap, length))
-        for start in range(0, length - overlap, step)
+        (start, min(start + step + overlap, length)) for start in range(0, length - overlap, step)
     ]
 
 
@@ -66,6 +67,6 @@ def fades(spans: Sequence[Span], margin: int = 0) -> list[Tensor]:
 
 def cuts(spans: Sequence[Span]) -> list[Span]:
     """The same number of spans without overlap: each overlap is cut in its middle."""
-    middles = [(a[1] + b[0]) // 2 for a, b in zip(spans, spans[1:], strict=False)]
+    middles = [(a[1] + b[0]) // 2 for a, b in pairwise(spans)]
     starts = [spans[0][0], *middles]
     return list(zip(starts, [*middles, spans[-1][1]], strict=True))
