@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import safe_open
 from torch import Tensor, nn
@@ -313,6 +313,7 @@ def test_without_the_last_convolution_and_the_bias() -> None:
 # Images of any size.
 
 
+@settings(deadline=None)
 @given(size=st.integers(1, 9), wanted=st.integers(1, 40))
 def test_mirrored_goes_to_and_fro(size: int, wanted: int) -> None:
     extra = max(0, wanted - size)
