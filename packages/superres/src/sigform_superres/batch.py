@@ -139,9 +139,9 @@ def tasks_for(
 
     tasks = [task_of(item) for item in expand_inputs(files, suffixes=PICTURES)]
     made = {path for task in tasks for path in task.targets if path != task.source}
-    for path in sorted(made.intersection(task.source for task in tasks) - {Path(STDOUT)}):
+    for path in sorted(made.intersection(task.source for task in tasks)):
         common.console.say(f"{path} is the output of another input; left out")
-    tasks = [task for task in tasks if task.source == Path(STDIN) or task.source not in made]
+    tasks = [task for task in tasks if task.source not in made]
     if len(tasks) > 1 and output is not None and not folder:
         raise UsageError(f"-o {output} names one file for {len(tasks)} inputs; needs a folder")
     if len(tasks) > 1 and compare not in (None, *COMPARISONS):
