@@ -323,10 +323,10 @@ def test_of_an_animation_other_formats_get_the_first_frame_and_say_so(net):
 def test_a_video_goes_to_the_video_module(net, monkeypatch):
     seen: dict[str, object] = {}
 
-    def upscale_video(source, target, upscaler, *, target_size, quality, on_frame):
+    def upscale_video(source, target, upscaler, *, size, quality, on_frame):
         target.write_bytes(b"a video")
         on_frame(1, None)
-        seen.update(source=source, scale=upscaler.scale, size=target_size, quality=quality)
+        seen.update(source=source, scale=upscaler.scale, size=size, quality=quality)
         return ["the sound was kept"]
 
     fake = ModuleType("sigform_superres.video")

@@ -228,7 +228,7 @@ def _video(job: Job, task: Task, upscalers: Upscalers, on_progress: OnStage) -> 
             task.source,
             place,
             upscalers.reaching(job.factor or max(job.scales)),
-            target_size=upscalers.target if job.sized else None,
+            size=upscalers.target if job.sized else None,
             quality=job.quality,
             on_frame=lambda done, total: on_progress(task.source.name, done, total),
         )
