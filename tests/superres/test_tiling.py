@@ -81,7 +81,7 @@ def decibels(made: np.ndarray, wanted: Tensor) -> float:
 def small_craft(seed: int = 0, scale: int = 2) -> CRAFT:
     torch.manual_seed(seed)
     config = CRAFTConfig(
-        upscale=scale, embed_dim=32, depths=(1, 1), num_heads=(2, 2), split_size_0=2, split_size_1=8
+        upscale=scale, embed_dim=32, depths=(1, 1), num_heads=(2, 2), split_size_0=4, split_size_1=8
     )
     network = CRAFT(config).eval()
     # Sharp channel attention, so that wrong statistics would show.
@@ -118,7 +118,7 @@ def test_levels_round_and_clip() -> None:
 
 def test_progress_counts_surveys_too() -> None:
     told: list[tuple[int, int]] = []
-    run(small_craft(), 2, noise(100, 180), 96, on_tile=lambda *at: told.append(at))
+    run(small_craft(), 2, noise(100, 120), 96, on_tile=lambda *at: told.append(at))
     assert told == [(i, len(told)) for i in range(1, len(told) + 1)]
     assert len(told) % 3 == 0  # each tile at both attentions, and to the end
 
@@ -126,8 +126,8 @@ def test_progress_counts_surveys_too() -> None:
 def test_craft_tiles_agree_with_the_whole() -> None:
     network = small_craft()
     # Two halves unlike each other: a tile that saw only its own would be far off.
-    pixels = noise(128, 224)
-    pixels[:, 112:] //= 8
+    pixels = noise(104, 168)
+    pixels[:, 84:] //= 8
     wanted = whole(network, pixels)
     pixels = pixels.astype(np.uint16) * 257
     alone = TiledPass(Apart(network), 2, pixels, 96, device=CPU, dtype=torch.float32).run()
@@ -137,7 +137,7 @@ def test_craft_tiles_agree_with_the_whole() -> None:
 
 def test_craft_tiles_in_files_agree_too() -> None:
     network = small_craft()
-    pixels = noise(128, 224).astype(np.uint16) * 257
+    pixels = noise(104, 168).astype(np.uint16) * 257
     kept = run(network, 2, pixels, 96)
     filed = run(network, 2, pixels, 96, keep_bytes=0)
     assert 0 < np.abs(kept.astype(int) - filed).max() < 200
@@ -147,7 +147,7 @@ def test_craft_tiles_in_files_agree_too() -> None:
 def test_craft_goes_on_where_memory_ran_out(monkeypatch: pytest.MonkeyPatch, step: str) -> None:
     """In the middle of the stages, and while the second tile is being finished."""
     network = small_craft()
-    pixels = noise(128, 224).astype(np.uint16) * 257
+    pixels = noise(104, 168).astype(np.uint16) * 257
     usual = getattr(FusionBlock, step)
     calls = 0
 
@@ -158,7 +158,7 @@ def test_craft_goes_on_where_memory_ran_out(monkeypatch: pytest.MonkeyPatch, ste
             raise torch.OutOfMemoryError("CUDA out of memory")
         return usual(*arguments)
 
-    tiles = TiledPass(network, 2, pixels, 160, device=CPU, dtype=torch.float32)
+    tiles = TiledPass(network, 2, pixels, 128, device=CPU, dtype=torch.float32)
     monkeypatch.setattr(FusionBlock, step, failing)
     made = tiles.run()
     assert tiles.side == 96
@@ -169,7 +169,7 @@ def test_dlgsanet_tiles_agree_with_the_whole() -> None:
     torch.manual_seed(0)
     config = DLGSANetConfig(upscale=2, dim=12, groups=1, blocks=1, tlc_kernel=24)
     network = DLGSANet(config).eval()
-    pixels = noise(128, 224)
+    pixels = noise(104, 168)
     wanted = whole(network, pixels)
     made = run(network, 2, pixels.astype(np.uint16) * 257, 96)
     assert decibels(made, wanted) > 60
@@ -177,7 +177,7 @@ def test_dlgsanet_tiles_agree_with_the_whole() -> None:
 
 def test_padding_of_odd_sizes_is_counted() -> None:
     network = small_craft()
-    pixels = noise(101, 203).astype(np.uint16) * 257
+    pixels = noise(101, 163).astype(np.uint16) * 257
     assert decibels(run(network, 2, pixels, 96), whole(network, pixels)) > 60
 
 

@@ -82,7 +82,9 @@ def find_weights(name_or_path: str, scale: int | None) -> Path:
     path = Path(name_or_path)
     if path.exists():
         return path
+    have = ", ".join(SHIPPED)
+    if asked in {name.rpartition("-x")[0] for name in SHIPPED}:
+        raise ValueError(f"no weights of {asked} for {scale or 4} times are shipped; have {have}")
     near = difflib.get_close_matches(asked, SHIPPED, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
-    have = ", ".join(SHIPPED)
     raise ValueError(f"weights {name_or_path!r} are neither a file nor one of {have}{hint}")

@@ -52,6 +52,8 @@ class CRAFTConfig:
     def __post_init__(self) -> None:
         if not 1 <= self.upscale <= 8:
             raise ValueError(f"upscale is {self.upscale}; needs 1 to 8")
+        if self.embed_dim < 32:
+            raise ValueError(f"embed_dim is {self.embed_dim}; needs 32 or more")
         if not self.depths or len(self.depths) != len(self.num_heads):
             raise ValueError(
                 f"depths {self.depths} and num_heads {self.num_heads} need one entry a group"
@@ -241,8 +243,9 @@ class ChannelAttention(nn.Module):
     def measure(self, low: Tensor, high: Tensor, region: Region) -> ChannelStatistics:
         """The sums over the pixels in `region` of low and high (B, H, W, C)."""
         # In half precision a sum over a million pixels would stop growing.
+        dtype = torch.promote_types(low.dtype, torch.float32)
         query, key = (
-            x[:, *region].flatten(1, 2).float()  # (B, L, C)
+            x[:, *region].flatten(1, 2).to(dtype)  # (B, L, C)
             for x in (self.q_dwconv(self.q(high)), self._key_or_value(low, 0))
         )
         return ChannelStatistics(

@@ -39,8 +39,11 @@ def build(architecture: str, scale: int) -> Network:
 
 
 def model_name(network: nn.Module) -> str:
-    """The name of a network's class in weight files."""
-    return next(name for name, cls in CLASSES.items() if type(network) is cls)
+    """The name of a network's class in weight files; raises ValueError for any other class."""
+    for name, cls in CLASSES.items():
+        if type(network) is cls:
+            return name
+    raise ValueError(f"network is {type(network).__name__}; needs CRAFT or DLGSANet")
 
 
 def save_network(path: Path, network: Network, card: Mapping[str, Any]) -> None:
@@ -62,4 +65,7 @@ def load_network(path: Path) -> tuple[Network, WeightFile]:
     file = load_weights(path)
     if file.model not in CLASSES:
         raise ValueError(f"{path} is for {file.model}; needs one of {', '.join(CLASSES)}")
-    return CLASSES[file.model].from_reference(file.config, file.tensors), file
+    try:
+        return CLASSES[file.model].from_reference(file.config, file.tensors), file
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error

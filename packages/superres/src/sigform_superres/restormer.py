@@ -50,8 +50,9 @@ def normalised(gram: Tensor, query: Tensor, key: Tensor) -> Tensor:
 
     A length is taken as 1e-12 at least, where `F.normalize` puts its floor too.
     """
-    lengths = query.sqrt().clamp_min(1e-12)[..., :, None], key.sqrt().clamp_min(1e-12)[..., None, :]
-    return gram / lengths[0] / lengths[1]
+    # Under the root, or the gradient of a channel that is zero everywhere would be NaN.
+    rows, columns = (squares.clamp_min(1e-24).sqrt() for squares in (query, key))
+    return gram / rows[..., :, None] / columns[..., None, :]
 
 
 def head_products(a: Tensor, b: Tensor, heads: int) -> Tensor:

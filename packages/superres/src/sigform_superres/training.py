@@ -96,7 +96,7 @@ class UpscaleModule(lightning.LightningModule):
     def on_validation_epoch_end(self) -> None:
         gathered = self.all_gather(self.sums)
         total, count = gathered.reshape(-1, 2).sum(0).tolist()  # pyright: ignore
-        self.log("val_psnr", total / count)
+        self.log("val_psnr", total / count, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
         learnt = [value for value in self.network.parameters() if value.requires_grad]
@@ -147,7 +147,7 @@ class Middles(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 @torch.no_grad()
 def solve_upsampling(network: Network, crops: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Set the last convolution to the least-squares answer on these crops, features being as is.
+    """Set the last convolution to the least-squares answer on these crops, features as they are.
 
     With the body silenced (its last convolution zero) the network is then the best linear filter
     of 5x5 pixels, a little better than bicubic; with the body of a network for another scale it
@@ -162,11 +162,13 @@ def solve_upsampling(network: Network, crops: Iterable[tuple[Tensor, Tensor]]) -
     try:
         for small, large in crops:
             network(small[None])
-            image = seen.pop().permute(0, 3, 1, 2)  # (1, C, p, p)
-            features = F.unfold(image, 3)[0].T.double()  # (n, 9 * C), inner pixels only
+            height, width = small.shape[1:]
+            # Without what the network pads, and the pixels around it that saw zeros.
+            image = seen.pop()[:, 1 : height - 1, 1 : width - 1].permute(0, 3, 1, 2)
+            features = F.unfold(image, 3)[0].T.double()  # (n, 9 * C)
             features = torch.cat([features, features.new_ones(len(features), 1)], dim=1)
             wanted = (large - network.mean.view(-1, 1, 1)) * network.config.img_range
-            target = F.pixel_unshuffle(wanted, network.scale)[:, 1:-1, 1:-1]
+            target = F.pixel_unshuffle(wanted, network.scale)[:, 2:-2, 2:-2]
             products = products + features.T @ features
             answers = answers + features.T @ target.flatten(1).T.double()
     finally:

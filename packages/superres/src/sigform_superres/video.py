@@ -300,7 +300,10 @@ def _announced_end(file: BinaryIO, length: int) -> int:
         return end
     if magic == b"\x1a\x45\xdf\xa3":
         header = _ebml_size(file)
-        file.seek(header or 0, io.SEEK_CUR)
+        # What stands ahead of all else is some forty bytes long.
+        if header is None or header > length:
+            return 0
+        file.seek(header, io.SEEK_CUR)
         if file.read(4) != b"\x18\x53\x80\x67":
             return 0
         segment = _ebml_size(file)

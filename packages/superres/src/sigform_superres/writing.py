@@ -292,7 +292,10 @@ def _write_by_pillow(file: BinaryIO, picture: Picture, format: str, quality: int
         options["dpi"] = metadata.dpi or (0, 0)
     elif FORMATS[format].dpi and metadata.dpi is not None:
         options["dpi"] = metadata.dpi
-    _as_image(picture).save(file, format.upper(), **options)
+    # Pillow takes a short write to a real file, on a full disk, for a whole one.
+    encoded = BytesIO()
+    _as_image(picture).save(encoded, format.upper(), **options)
+    file.write(encoded.getbuffer())
 
 
 def _write_gif(file: BinaryIO, frames: Iterator[Frame], *, plays: int) -> list[str]:
