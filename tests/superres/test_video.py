@@ -12,6 +12,7 @@ from typing import Any, cast
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from sigform_kit.errors import InputError
 from sigform_superres.upscaler import Target, Upscaler
@@ -111,7 +112,11 @@ def decoded(path: Path) -> tuple[list[np.ndarray], list[float], Any]:
         frames = list(video.decode(stream))
         pictures = [
             f.reformat(
-                format="rgb24", dst_color_range=2, interpolation=0x4 | 0x2000 | 0x40000
+                format="rgb24",
+                src_colorspace={6: 5, 2: 5}.get(f.colorspace, f.colorspace),
+                src_color_range=f.color_range,
+                dst_color_range=2,
+                interpolation=0x4 | 0x2000 | 0x40000,
             ).to_ndarray()
             for f in frames
         ]
@@ -370,11 +375,16 @@ def test_a_truncated_video_is_an_error_with_its_index_ahead(tmp_path):
 
 
 def test_what_is_no_video_is_an_error(tmp_path):
+    Image.fromarray(RED).save(tmp_path / "picture.png")
+    (tmp_path / "picture.png").rename(tmp_path / "picture.mp4")
+    refused(tmp_path / "picture.mp4", "is not a video that can be read")
     for name, data in {
         "empty.mp4": b"",
         "text.mp4": b"Dear Sir or Madam, this is a letter and not a video.\n" * 20,
         "list.mp4": b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nother.ts\n#EXT-X-ENDLIST\n",
         "one.mkv": b"\x1a",
+        "odd.mkv": b"\x1a\x45\xdf\xa3\x00\xff\xff\xff\xff\xff\xff\xff\xff",
+        "odd.avi": b"RIFF\x00",
     }.items():
         (tmp_path / name).write_bytes(data)
         says = "is empty" if not data else "is not a video that can be read"

@@ -222,10 +222,7 @@ def _packets(clip: InputContainer, source: Path) -> Iterator[Packet]:
     """Every packet, and at last an empty one for each stream whose decoder shall finish."""
     streams = [stream for stream in clip.streams if stream.codec_context is not None]
     with _one_line_errors(source, "is a broken or truncated video"):
-        for packet in clip.demux(streams):
-            # Empty ones amid the others stand for a frame that stays, and end a decoder's work.
-            if packet.size or packet.dts is None:
-                yield packet
+        yield from clip.demux(streams)
 
 
 def _decoded(packet: Packet, source: Path) -> list[VideoFrame]:
