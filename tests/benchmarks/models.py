@@ -13,7 +13,7 @@ from benchmarks.published import PublishedInformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sigform_forecast import informer
+from sigform_core import linear
 from sigform_forecast.informer import Informer, InformerConfig
 
 HORIZON = 24
@@ -65,7 +65,7 @@ def ours(config: InformerConfig, batch: int) -> Contestant:
 def ours_by_mkl(config: InformerConfig, batch: int) -> Contestant:
     """Ours as it runs where oneDNN is not the faster library, so on other processors than AMD's."""
     network, loss, forecast = ours(config, batch)
-    by_mkl = patch.object(informer, "is_onednn_faster", lambda: False)
+    by_mkl = patch.object(linear, "is_onednn_faster", lambda: False)
     return Contestant(network, by_mkl(loss), by_mkl(forecast))
 
 

@@ -5,12 +5,10 @@ import math
 import pytest
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from sigform_forecast import informer
 from sigform_forecast.informer import (
     has_sampled_product,
-    linear,
     prob_sparse_attention,
     query_sparsity,
     sample_size,
@@ -108,37 +106,3 @@ def test_bfloat16_input_gives_bfloat16_near_the_definition(
 def test_no_gradient_flows_through_the_choice_of_queries() -> None:
     (query, key, _), samples = draw(96)
     assert not query_sparsity(query.transpose(1, 2), key.transpose(1, 2), samples).requires_grad
-
-
-@pytest.mark.parametrize("shape", [(64, 32), (2, 33, 32), (2, 3, 11, 32)])
-@pytest.mark.parametrize("contiguous", [True, False])
-def test_linear_through_onednn_equals_torch(
-    shape: tuple[int, ...], contiguous: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(informer, "ONEDNN_PRODUCTS", 0)
-    monkeypatch.setattr(informer, "is_onednn_faster", torch.backends.mkldnn.is_available)
-    x = torch.randn(shape) if contiguous else torch.randn(32, *shape[:-1]).movedim(0, -1)
-    x.requires_grad_()
-    weight, bias = torch.randn(24, 32, requires_grad=True), torch.randn(24, requires_grad=True)
-    ours, expected = linear(x, weight, bias), F.linear(x, weight, bias)
-    assert torch.allclose(ours, expected, atol=1e-5)
-    upstream = torch.randn(ours.shape)
-    inputs = (x, weight, bias)
-    for a, b in zip(
-        torch.autograd.grad(ours, inputs, upstream),
-        torch.autograd.grad(expected, inputs, upstream),
-        strict=True,
-    ):
-        assert torch.allclose(a, b, atol=1e-4)
-
-
-def test_linear_under_autocast_and_in_other_dtypes_is_torchs(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(informer, "ONEDNN_PRODUCTS", 0)
-    monkeypatch.setattr(informer, "is_onednn_faster", lambda: True)
-    x, weight, bias = torch.randn(8, 32), torch.randn(24, 32), torch.randn(24)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert linear(x, weight, bias).dtype == torch.bfloat16
-    double = linear(x.double(), weight.double(), bias.double())
-    assert torch.equal(double, F.linear(x.double(), weight.double(), bias.double()))

@@ -18,10 +18,10 @@ from typing import Any, Self, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.graph import saved_tensors_hooks
 from torch.nn import functional as F
 
 from sigform_core.attention import attend
+from sigform_core.linear import Linear, linear
 from sigform_core.mlp import ACTIVATIONS, Mlp
 from sigform_core.positions import SinusoidalPositions, sinusoidal_positions
 from sigform_core.reference import load_reference, read_config
@@ -30,7 +30,6 @@ CALENDAR_FEATURES = {"s": 6, "t": 5, "h": 4, "d": 3, "b": 3, "w": 2, "m": 1, "a"
 # Sizes of the published embedding tables, in the order of their columns in `x_mark`.
 CALENDAR_TABLES = {"month": 13, "day": 32, "weekday": 7, "hour": 24, "minute": 4}
 DENSE_KEYS = 128  # up to here one dense product beats the sampled one (measured on CPU)
-ONEDNN_PRODUCTS = 1 << 23  # multiplications from which oneDNN repays copying in and out
 DENSE_SCORES = 1 << 19  # computed at once by the dense product: 2 MiB stay in a CPU's cache
 DENSE_SCORES_GPU = 1 << 26  # 256 MiB
 
@@ -158,41 +157,6 @@ def has_sampled_product() -> bool:
             return torch.sparse.sampled_addmm(pattern, one, one, beta=0.0).values().item() == 1.0
         except RuntimeError:
             return False
-
-
-@cache
-def is_onednn_faster() -> bool:
-    """Whether oneDNN multiplies faster than MKL, which leaves an AMD processor's AVX-512 unused."""
-    if not (torch.backends.mkldnn.is_available() and torch.backends.mkl.is_available()):
-        return False
-    cpu = torch.cpu.get_capabilities()
-    return bool(cpu.get("avx512_f")) and "AMD" in str(cpu.get("cpu_name"))
-
-
-def linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`F.linear` through the faster library: (..., D), (N, D), (N,) -> (..., N).
-
-    oneDNN takes large float32 products on the CPU where it is faster: twice, where measured.
-    """
-    large = x.numel() * weight.shape[0] >= ONEDNN_PRODUCTS
-    plain = x.dtype == torch.float32 and x.device.type == "cpu"
-    traced = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
-    if not (large and plain and not traced and is_onednn_faster()):
-        return F.linear(x, weight, bias)
-    # The gradient keeps x, which other layers keep too, and not the copy of x that oneDNN reads.
-    kept = x.detach()
-    with saved_tensors_hooks(
-        lambda saved: kept if saved.is_mkldnn else saved,
-        lambda saved: saved.to_mkldnn() if saved is kept else saved,
-    ):
-        return F.linear(x.to_mkldnn(), weight, bias).to_dense()
-
-
-class Linear(nn.Linear):
-    """The layer around `linear`: (..., D) -> (..., N)."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return linear(input, self.weight, self.bias)
 
 
 @torch.no_grad()
@@ -577,10 +541,7 @@ def _self_attention(config: InformerConfig, *, causal: bool) -> AttentionLayer:
 
 
 def _feed_forward(config: InformerConfig) -> Mlp:
-    mlp = Mlp(config.d_model, config.d_ff, activation=config.activation, dropout=config.dropout)
-    mlp.up = Linear(config.d_model, config.d_ff)
-    mlp.down = Linear(config.d_ff, config.d_model)
-    return mlp
+    return Mlp(config.d_model, config.d_ff, activation=config.activation, dropout=config.dropout)
 
 
 PUBLISHED_NAMES = (
