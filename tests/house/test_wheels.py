@@ -34,7 +34,9 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_member_has_a_wheel_with_its_licence(wheels: Path) -> None:
     names = {path.name.split("-")[0] for path in wheels.glob("*.whl")}
-    assert {"sigform", "sigform_core", "sigform_kit", "sigform_forecast"} <= names
+    assert {
+        "sigform", "sigform_core", "sigform_kit", "sigform_forecast", "sigform_superres",
+    } <= names  # fmt: skip
     for path in wheels.glob("*.whl"):
         inside = zipfile.ZipFile(path).namelist()
         assert any(name.endswith("licenses/LICENSE") for name in inside), path.name

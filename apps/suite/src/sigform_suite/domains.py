@@ -8,7 +8,7 @@ from dataclasses import dataclass
 GROUP = "sigform.apps"
 """Entry points of this group name a verb and its Click command."""
 
-INSTALLABLE = {"forecast": "sigform-forecast"}
+INSTALLABLE = {"forecast": "sigform-forecast", "upscale": "sigform-superres"}
 """The published domains: verb and distribution."""
 
 
