@@ -12,7 +12,7 @@ from sigform_superres.craft import CRAFT, CRAFTConfig
 from sigform_superres.data import turned
 from sigform_superres.networks import save_network
 from sigform_superres.picture import Metadata, Picture
-from sigform_superres.tiling import OVERLAP, SMALLEST
+from sigform_superres.tiling import SMALLEST
 from sigform_superres.upscaler import LARGEST_SIDE, Target, Upscaler, unturned
 
 TINY = CRAFTConfig(
@@ -148,14 +148,14 @@ def test_grey_that_the_network_tints_stays_grey() -> None:
 
 def test_tiles_follow_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     made = upscaler()
-    monkeypatch.setattr("sigform_superres.upscaler.free_memory", lambda _: 1 << 40)
-    assert made._side(3000, 2000) == 3000
-    monkeypatch.setattr("sigform_superres.upscaler.free_memory", lambda _: 4 << 30)
-    assert SMALLEST <= made._side(4000, 6000) <= LARGEST_SIDE
+    monkeypatch.setattr("sigform_superres.upscaler.free_memory", lambda _: 64 << 30)
+    assert made._side(600, 700) == 700
+    assert made._side(4000, 6000) == LARGEST_SIDE["cpu"]
+    monkeypatch.setattr("sigform_superres.upscaler.free_memory", lambda _: 1 << 30)
+    assert made._side(600, 700) < 600
     monkeypatch.setattr("sigform_superres.upscaler.free_memory", lambda _: 0)
     assert made._side(4000, 6000) == SMALLEST
     assert upscaler(tile=200)._side(4000, 6000) == 200
-    assert SMALLEST > 2 * OVERLAP
 
 
 def test_wrong_tile_and_device() -> None:

@@ -26,21 +26,26 @@ from sigform_superres.catalogue import find_weights
 from sigform_superres.data import turned
 from sigform_superres.picture import Picture, Samples
 from sigform_superres.resizing import resample
-from sigform_superres.tiling import OVERLAP, SMALLEST, OnTile, TiledPass
+from sigform_superres.tiling import SMALLEST, OnTile, TiledPass
 from sigform_superres.upstream import load_any
 
 BYTES_PER_PIXEL = 7_000
 """Of the small picture, that CRAFT in float32 takes at most (measured: 4,900 to 7,000)."""
 
-LARGEST_SIDE = 384
-"""Of a tile, in pixels, where the picture does not go through whole: caches like it small."""
+LARGEST_SIDE = {"cpu": 256, "cuda": 768, "mps": 512}
+"""Of a tile, in pixels, where a picture does not go through whole: CPU caches like it small."""
 
 MEMORY_SHARE = 0.5
 """Of the free memory, what a tile may take."""
 
+MOST_MEMORY = 3 << 30
+"""Bytes that a picture going through whole may take on the CPU, which others use too."""
 
-KEEP_SHARE = 0.25
+KEEP_SHARE = 0.1
 """Of the free memory, what tiles may hold while they wait for each other."""
+
+MOST_KEPT = 1 << 29
+"""Bytes of it on the CPU; the rest waits in files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,7 +197,7 @@ class Upscaler:
             self._side(*colour.shape[:2]),
             device=self.device,
             dtype=self.dtype,
-            keep_bytes=int(KEEP_SHARE * free_memory(self.device)),
+            keep_bytes=self._share(KEEP_SHARE, MOST_KEPT),
             on_tile=on_tile,
         )
 
@@ -201,11 +206,16 @@ class Upscaler:
         if self.tile is not None:
             return self.tile
         each = BYTES_PER_PIXEL * self.dtype.itemsize / 4
-        most = MEMORY_SHARE * free_memory(self.device) / each
+        most = self._share(MEMORY_SHARE, MOST_MEMORY) / each
         if height * width <= most:
             return max(height, width, SMALLEST)
-        side = min(LARGEST_SIDE, math.isqrt(int(most)))
-        return max(SMALLEST, side // 16 * 16 + OVERLAP % 16)
+        side = min(LARGEST_SIDE[self.device.type], math.isqrt(int(most)))
+        return max(SMALLEST, side // 16 * 16)
+
+    def _share(self, share: float, most_on_cpu: int) -> int:
+        """Bytes of the device's memory."""
+        free = int(share * free_memory(self.device))
+        return min(free, most_on_cpu) if self.device.type == "cpu" else free
 
     def _to_size(self, pixels: Samples, size: tuple[int, int] | None) -> Samples:
         if size is None or size == pixels.shape[:2]:
