@@ -13,7 +13,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -102,11 +102,14 @@ class CraftReach:
 
     At each, every tile adds its share to the sums of the whole picture, and waits for the others.
     A picture in one tile goes straight through.
+
+    CRAFT's shifted windows join opposite sides of the picture. A tile at one side therefore has a
+    strip of the other side put behind (or before) it, where its own windows join.
     """
 
     def __init__(self, network: CRAFT, picture: Region, shelf: Shelf) -> None:
         self.network = network
-        self.picture = picture
+        self.size = (picture.rows[1], picture.columns[1])
         self.shelf = shelf
         self.multiple = network.config.multiple
         self.statistics: list[ChannelStatistics] = []
@@ -132,34 +135,79 @@ class CraftReach:
         walk = self.walks.pop(region, None)
         if walk is None and not self.statistics:
             return self.network(read(region))
+        rows, columns = self._joined(region.rows, 0), self._joined(region.columns, 1)
         known = self.statistics
         if walk is None:
-            walk = self.network.stages(read(region), WHOLE)
+            walk = self.network.stages(self._read(rows, columns, read), WHOLE)
             next(walk)
         else:
             known = known[-1:]
-        for statistics in known:
-            try:
-                walk.send(statistics)
-            except StopIteration as end:
-                return end.value
-        raise AssertionError("the network asks for more statistics than it has attentions")
+        out = finished(walk, known)
+        s = self.network.scale
+        inside = (
+            slice(s * joined.before, s * (joined.before + span[1] - span[0]))
+            for joined, span in ((rows, region.rows), (columns, region.columns))
+        )
+        return out[:, :, *inside]
 
     def _advance(self, tile: Tile, stage: int, read: Read) -> ChannelStatistics:
         if stage > 0:
             return self.walks[tile.region].send(self.statistics[stage - 1])
-        share = Region(
-            self._with_padding(tile.share.rows, self.picture.rows[1]),
-            self._with_padding(tile.share.columns, self.picture.columns[1]),
+        rows, columns = self._joined(tile.region.rows, 0), self._joined(tile.region.columns, 1)
+        share = (
+            self._share(tile.share.rows, tile.region.rows, rows.before, 0),
+            self._share(tile.share.columns, tile.region.columns, columns.before, 1),
         )
-        walk = self.network.stages(read(tile.region), share.within(tile.region), self.shelf.keep)
+        walk = self.network.stages(self._read(rows, columns, read), share, self.shelf.keep)
         self.walks[tile.region] = walk
         return next(walk)
 
-    def _with_padding(self, span: Span, size: int) -> Span:
-        # The padding at the picture's far sides is part of what the whole picture's sums count.
+    def _share(self, share: Span, span: Span, before: int, axis: int) -> slice:
+        """Where a tile's share lies in what the network gets."""
+        start, stop = share
+        if stop == self.size[axis]:
+            # The padding at the picture's far side is part of what the whole picture's sums count.
+            stop = self._whole(stop)
+        return slice(before + start - span[0], before + stop - span[0])
+
+    def _joined(self, span: Span, axis: int) -> Joined:
+        size, strip = self.size[axis], max(2 * self.multiple, self._whole(OVERLAP))
         start, stop = span
-        return (start, -(-stop // self.multiple) * self.multiple if stop == size else stop)
+        if start > 0 and stop == size:
+            return Joined([(0, strip), span], strip)
+        if start == 0 and self._whole(stop) < size:
+            return Joined([(0, self._whole(stop)), (self._whole(size) - strip, size)], 0)
+        return Joined([(0, size) if start == 0 else span], 0)
+
+    def _read(self, rows: Joined, columns: Joined, read: Read) -> Tensor:
+        return torch.cat(
+            [
+                torch.cat([read(Region(row, column)) for column in columns.parts], dim=3)
+                for row in rows.parts
+            ],
+            dim=2,
+        )
+
+    def _whole(self, length: int) -> int:
+        """A length up to the next end of a window."""
+        return -(-length // self.multiple) * self.multiple
+
+
+class Joined(NamedTuple):
+    """Parts of an axis that are put together, and what lies before the one that is wanted."""
+
+    parts: list[Span]
+    before: int
+
+
+def finished(walk: Stages[Tensor], statistics: Sequence[ChannelStatistics]) -> Tensor:
+    """What a walk returns once it has been sent these."""
+    for known in statistics:
+        try:
+            walk.send(known)
+        except StopIteration as end:
+            return end.value
+    raise ValueError(f"{len(statistics)} statistics are given; the network needs more")
 
 
 class DlgsaReach:
