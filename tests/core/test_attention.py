@@ -26,6 +26,20 @@ def test_bias_is_added_to_the_scores(tensors):
     torch.testing.assert_close(attend(*tensors, bias=bias), plain(*tensors, bias=bias))
 
 
+@pytest.mark.parametrize("scale", [None, 0.3])
+@pytest.mark.parametrize("has_bias", [True, False])
+def test_few_keys_in_bfloat16(tensors, scale, has_bias, monkeypatch):
+    query, key, value = (tensor.bfloat16() for tensor in tensors)
+    bias = torch.randn(3, 5, 7).bfloat16() if has_bias else None
+    wanted = plain(*(x.float() for x in (query, key, value)), scale, bias)
+    found = attend(query, key, value, scale=scale, bias=bias)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.float(), wanted, rtol=0.03, atol=0.03)
+    monkeypatch.setattr("sigform_core.attention.FEW_SCORES", 0)
+    fused = attend(query, key, value, scale=scale, bias=bias)
+    torch.testing.assert_close(found, fused, rtol=0.03, atol=0.03)
+
+
 def test_mask_says_where_a_query_may_look(tensors):
     mask = torch.rand(5, 7) < 0.5
     mask[:, 0] = True
