@@ -370,7 +370,7 @@ def test_evaluate_tells_scores_beside_those_of_bicubic(net):
     records = command("evaluate", "set", "-w", net, "--json").records
     assert [record["image"] for record in records] == ["p0", "p1", "mean"]
     assert records[2]["psnr"] == pytest.approx((records[0]["psnr"] + records[1]["psnr"]) / 2)
-    assert abs(records[2]["bicubic_psnr"] - records[2]["psnr"]) < 5
+    assert abs(records[2]["bicubic_psnr"] - records[2]["psnr"]) < 10
     with Path("scores.csv").open(newline="") as file:
         written = list(csv.DictReader(file))
     assert [float(row["psnr"]) for row in written] == [record["psnr"] for record in records]

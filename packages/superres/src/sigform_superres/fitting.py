@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,7 @@ def fit_folder(
         other, _ = load_network(start)
         if other.scale == scale:
             network.load_state_dict(other.state_dict())
+            recipe = replace(recipe, solve_start=False)  # what it has learnt is better
         else:
             start_from(network, other)
     train_files, held_files = split_validation(pictures, recipe.seed)
