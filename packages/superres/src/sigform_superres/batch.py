@@ -56,6 +56,7 @@ class Job:
     ensemble: bool = False
     device: str = "auto"
     dtype: str = "auto"
+    backend: str = "torch"
     threads: int | None = None
 
     @property

@@ -119,6 +119,9 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 @ensemble_option
 @click.option("--compare", type=Comparison(), metavar="png|html|FILE",
               help="Also write before and after, as a picture or a page.")  # fmt: skip
+@click.option("--backend", type=click.Choice(("torch", "openvino")), default="torch",
+              show_default=True, help="openvino can be quicker for videos and many pictures of one "
+              "size, with CRAFT; each size is compiled first, about 15 s.")  # fmt: skip
 @common_options(
     "device", "threads", "jobs", "engine", "overwrite", "json", "dry_run", "config", dtype=None
 )

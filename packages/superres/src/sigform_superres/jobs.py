@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -46,7 +46,7 @@ from sigform_superres.protocol import (
 )
 from sigform_superres.reading import open_animation, read_picture
 from sigform_superres.tiling import OutOfMemoryError
-from sigform_superres.upscaler import Target, Upscaler
+from sigform_superres.upscaler import Backend, Target, Upscaler
 from sigform_superres.upstream import OtherNetwork, export, load_any
 from sigform_superres.writing import FORMATS, check_format, write_animation, write_picture
 
@@ -102,6 +102,7 @@ class Upscalers:
                 dtype=job.dtype,
                 tile=job.tile,
                 ensemble=job.ensemble,
+                backend=cast(Backend, job.backend),
             )
         return self._loaded[scale]
 
@@ -223,15 +224,17 @@ def _animation(
 def _video(job: Job, task: Task, upscalers: Upscalers, on_progress: OnStage) -> dict[str, Any]:
     from sigform_superres.video import upscale_video
 
+    upscaler = upscalers.reaching(job.factor or max(job.scales))
     with _places(task) as (place, _):
         notes = upscale_video(
             task.source,
             place,
-            upscalers.reaching(job.factor or max(job.scales)),
+            upscaler,
             size=upscalers.target if job.sized else None,
             quality=job.quality,
             on_frame=lambda done, total: on_progress(task.source.name, done, total),
         )
+    notes = [*_fallback(upscaler), *notes]
     return {"from": None, "size": None, "frames": None, "notes": notes}
 
 
@@ -245,8 +248,13 @@ def _told(
         "height": plan.height,
         "scale": plan.upscaler.scale,
         "frames": frames,
-        "notes": [*plan.notes, *notes],
+        "notes": [*plan.notes, *_fallback(plan.upscaler), *notes],
     }
+
+
+def _fallback(upscaler: Upscaler) -> list[str]:
+    """What is to be said where OpenVINO was asked for and did not do it."""
+    return ["too large to go through whole; its tiles by PyTorch"] if upscaler.fell_back else []
 
 
 class _Stdin(io.BytesIO):
@@ -487,6 +495,7 @@ EXTRAS = {
     "video": ("av", "video files"),
     "any-model": ("spandrel", "weights of other architectures"),
     "metrics": ("pyiqa", "evaluate --metric"),
+    "openvino": ("openvino", "upscale --backend openvino"),
 }
 
 

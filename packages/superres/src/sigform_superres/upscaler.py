@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self, overload
+from typing import Literal, Self, get_args, overload
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from sigform_core.device import pick_device, pick_dtype
 from sigform_core.memory import free_memory
 from sigform_superres.alpha import bleed
 from sigform_superres.catalogue import find_weights
+from sigform_superres.compiled import CompiledNetwork
 from sigform_superres.data import turned
 from sigform_superres.picture import Picture, Samples
 from sigform_superres.resizing import resample
@@ -46,6 +47,9 @@ KEEP_SHARE = 0.1
 
 MOST_KEPT = 1 << 29
 """Bytes of it on the CPU; the rest waits in files."""
+
+Backend = Literal["torch", "openvino"]
+"""What runs the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +89,10 @@ class Upscaler:
 
     `tile` is the largest side of the network's input in pixels; None takes what free memory
     allows. `ensemble` averages over the eight ways a picture can lie: eight times the work for a
-    little more accuracy. Raises ValueError for a device, dtype or tile that cannot be.
+    little more accuracy. With the `backend` "openvino" a CRAFT is compiled for each size of picture
+    that goes through whole, on the CPU; `fell_back` tells whether the last one went in tiles, and
+    so through PyTorch. Raises ValueError for a device, dtype, tile or backend that cannot be,
+    InputError where OpenVINO is missing.
     """
 
     def __init__(
@@ -97,15 +104,20 @@ class Upscaler:
         dtype: str = "auto",
         tile: int | None = None,
         ensemble: bool = False,
+        backend: Backend = "torch",
     ) -> None:
         self.device = pick_device(device)
         self.dtype = self._dtype(dtype)
         if tile is not None and tile < SMALLEST:
             raise ValueError(f"tile is {tile}; needs {SMALLEST} pixels or more")
+        if backend not in get_args(Backend):
+            raise ValueError(f"backend is {backend!r}; needs {' or '.join(get_args(Backend))}")
         self.network = network.eval().to(self.device, self.dtype)
         self.scale = scale
         self.tile = tile
         self.ensemble = ensemble
+        self.compiled = CompiledNetwork(self.network) if backend == "openvino" else None
+        self.fell_back = False
 
     @classmethod
     def load(
@@ -117,6 +129,7 @@ class Upscaler:
         dtype: str = "auto",
         tile: int | None = None,
         ensemble: bool = False,
+        backend: Backend = "torch",
     ) -> Self:
         """An upscaler by the name of shipped weights, or any checkpoint's path.
 
@@ -129,7 +142,15 @@ class Upscaler:
         network, made_for = load_any(path)
         if scale is not None and scale != made_for:
             raise ValueError(f"scale is {scale}; the weights {weights} need {made_for}")
-        return cls(network, made_for, device=device, dtype=dtype, tile=tile, ensemble=ensemble)
+        return cls(
+            network,
+            made_for,
+            device=device,
+            dtype=dtype,
+            tile=tile,
+            ensemble=ensemble,
+            backend=backend,
+        )
 
     @overload
     def __call__(
@@ -190,11 +211,14 @@ class Upscaler:
         return ((total.astype(np.uint64) * most + whole // 2) // whole).astype(colour.dtype)
 
     def _pass(self, colour: Samples, on_tile: OnTile | None) -> TiledPass:
+        side = self._side(*colour.shape[:2])
+        # Tiles need what CRAFT takes from the whole picture, which compiled code does not give.
+        self.fell_back = self.compiled is not None and side < max(colour.shape[:2])
         return TiledPass(
-            self.network,
+            self.network if self.compiled is None or self.fell_back else self.compiled,
             self.scale,
             colour,
-            self._side(*colour.shape[:2]),
+            side,
             device=self.device,
             dtype=self.dtype,
             keep_bytes=self._share(KEEP_SHARE, MOST_KEPT),
