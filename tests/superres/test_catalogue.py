@@ -55,7 +55,7 @@ def test_a_shipped_name_comes_before_a_file(shipped: dict[str, Path]) -> None:
     [
         ("craft-x5", None, r"'craft-x5' are neither a file .*; did you mean craft-x[24]\?"),
         ("carft-x2", None, r"did you mean craft-x2\?"),
-        ("dlgsanet-tiny", 2, r"^no weights of dlgsanet-tiny for 2 times are shipped; have .*-tiny-x4$"),
+        ("dlgsanet-tiny", 2, r"^no weights of dlgsanet-tiny for 2 times are shipped; have "),
         ("default", 3, r"^no weights of craft for 3 times are shipped; have craft-x2, craft-x4, "),
         ("net.pth", None, r"'net\.pth' are neither a file nor .*, dlgsanet-tiny-x4$"),
     ],

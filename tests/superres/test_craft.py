@@ -1,7 +1,9 @@
 """CRAFT against the published implementation, and as a model of its own."""
 
+import gc
 import json
 import os
+import weakref
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -550,3 +552,31 @@ def test_overfits_a_few_patches() -> None:
 def test_config_errors(changes: dict[str, Any], says: str) -> None:
     with pytest.raises(ValueError, match=says):
         changed(**changes)
+
+
+def test_what_is_put_away_is_held_by_nothing_else() -> None:
+    network = CRAFT(CRAFTConfig(embed_dim=32, depths=(1, 1), num_heads=(2, 2))).eval()
+    shelf: dict[int, bytes] = {}
+    alive: list[weakref.ref[Tensor]] = []
+
+    def keep(tensor: Tensor) -> Callable[[], Tensor]:
+        alive.append(weakref.ref(tensor))
+        number, shape = len(alive), tensor.shape
+        shelf[number] = tensor.contiguous().numpy().tobytes()
+        return lambda: torch.frombuffer(bytearray(shelf.pop(number)), dtype=torch.float32).view(
+            shape
+        )
+
+    x = torch.rand(1, 3, 16, 32)
+    with torch.inference_mode():
+        wanted = network(x)
+        walk = network.stages(x, WHOLE, keep)
+        statistics = next(walk)
+        for _ in range(2):
+            gc.collect()
+            assert all(tensor() is None for tensor in alive)
+            assert len(shelf) == 2
+            try:
+                statistics = walk.send(statistics)
+            except StopIteration as end:
+                torch.testing.assert_close(end.value, wanted)

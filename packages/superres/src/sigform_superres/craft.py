@@ -420,8 +420,9 @@ class CRAFT(nn.Module):
         image = pad_to_multiple(self._image(x), self.config.multiple, padding)
         features = self.conv_first(image)
         for layer in self.layers:
-            group = cast(RefinementGroup, layer)
-            features = yield from group.stages(features, region, keep)
+            group = cast(RefinementGroup, layer).stages(features, region, keep)
+            del features  # or this frame would hold what `keep` has put away
+            features = yield from group
         features = self.conv_after_body(self.norm(features)) + self.conv_first(image)
         out = pixel_shuffle(self.upsample(features), self.scale)
         out = out / self.config.img_range + self.mean.to(out.dtype).view(-1, 1, 1)
