@@ -6,8 +6,10 @@ Compiling takes far longer than enlarging one picture, so it is for many of a si
 from __future__ import annotations
 
 import copy
+import sys
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 import torch
@@ -55,6 +57,7 @@ class CompiledNetwork(nn.Module):
             from openvino import Core
         except ImportError as error:
             raise InputError(f"the backend openvino needs OpenVINO: {INSTALL}") from error
+        _silence()
         self.network = network
         self.precision = PRECISIONS[weight.dtype]
         self.compilations = 0
@@ -99,6 +102,15 @@ class CompiledNetwork(nn.Module):
             return torch.from_numpy(made.copy()).to(x.dtype)
 
         return enlarged
+
+
+def _silence() -> None:
+    """Keep OpenVINO's converter from telling its makers that it was used, as it does unasked."""
+    import_module("openvino.tools.ovc.convert_impl")
+    stub = import_module("openvino.tools.ovc.telemetry_stub")
+    for name, module in list(sys.modules.items()):
+        if name.startswith("openvino.tools.") and hasattr(module, "tm"):
+            vars(module)["tm"] = stub
 
 
 def _diagonal_blocks(node: NodeContext) -> list[Output]:
