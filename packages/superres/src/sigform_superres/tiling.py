@@ -35,6 +35,9 @@ MARGIN = 12
 SMALLEST = 96
 """A tile is never cut below this side: three quarters of it would be overlap."""
 
+ROWS = 64
+"""Of finished pixels that are rounded together."""
+
 OnTile = Callable[[int, int], None]  # tiles done, tiles in all
 
 
@@ -342,7 +345,10 @@ class TiledPass:
                 self._tell()
             last = number + 1 == len(rows)
             ready = len(band) if last else s * rows[number + 1][0] - top
-            result[top : top + ready] = to_levels(band[:ready], dtype)
+            # A few rows at a time: a band of a large picture is as large as a tile's memory.
+            for first in range(0, ready, ROWS):
+                rows_ready = slice(first, min(first + ROWS, ready))
+                result[top:][rows_ready] = to_levels(band[rows_ready], dtype)
             carried = band[ready:].clone()
         return result
 

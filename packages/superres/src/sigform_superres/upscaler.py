@@ -45,7 +45,7 @@ MOST_MEMORY = 3 << 30
 KEEP_SHARE = 0.1
 """Of the free memory, what tiles may hold while they wait for each other."""
 
-MOST_KEPT = 1 << 29
+MOST_KEPT = 1 << 28
 """Bytes of it on the CPU; the rest waits in files."""
 
 Backend = Literal["torch", "openvino"]
