@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-EXAMPLE = ROOT / "examples" / "sea_surface_temperature.csv"
+EXAMPLES = ROOT / "examples"
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -43,22 +43,40 @@ def test_each_member_has_a_wheel_with_its_licence(wheels: Path) -> None:
         assert any(name.endswith("py.typed") for name in inside), path.name
 
 
-def test_one_domain_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
-    environment = tmp_path / "venv"
+def installed(distribution: str, wheels: Path, folder: Path) -> Path:
+    """The commands of a new environment that holds this distribution and what it needs."""
+    environment = folder / "venv"
     uv("venv", "--quiet", "--python", sys.executable, environment)
     python = environment / "bin" / "python"
-    uv("pip", "install", "--quiet", "--python", python, "--find-links", wheels, "sigform-forecast")
+    uv("pip", "install", "--quiet", "--python", python, "--find-links", wheels, distribution)
     listed = uv("pip", "list", "--python", python)
-    assert "sigform-forecast" in listed
+    assert distribution in listed
     assert "sigform " not in listed, "the umbrella must not come along"
-    table = shutil.copy(EXAMPLE, tmp_path)
+    return environment / "bin"
+
+
+def run(command: Path, *words: object, folder: Path) -> None:
     plain = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     done = subprocess.run(
-        [environment / "bin" / "sigform-forecast", table, "-n", "12", "--steps", "5",
-         "--d-model", "8", "--json"],
-        cwd=tmp_path, env=plain, capture_output=True, text=True,
+        [str(word) for word in (command, *words)],
+        cwd=folder, env=plain, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def test_forecast_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
+    commands = installed("sigform-forecast", wheels, tmp_path)
+    table = shutil.copy(EXAMPLES / "sea_surface_temperature.csv", tmp_path)
+    small = ("-n", "12", "--steps", "5", "--d-model", "8", "--json")
+    run(commands / "sigform-forecast", table, *small, folder=tmp_path)
     written = (tmp_path / "sea_surface_temperature_forecast.csv").read_text("utf-8")
     assert len(written.splitlines()) == 13
     assert "2011-01-01" in written
+
+
+def test_superres_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
+    commands = installed("sigform-superres", wheels, tmp_path)
+    picture = shutil.copy(EXAMPLES / "still_life.png", tmp_path)
+    run(commands / "sigform-upscale", picture, folder=tmp_path)
+    header = (tmp_path / "still_life_x4.png").read_bytes()[16:24]
+    assert (header[:4], header[4:]) == ((800).to_bytes(4, "big"), (600).to_bytes(4, "big"))
