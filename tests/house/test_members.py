@@ -80,7 +80,7 @@ def test_tracked_files_name_no_machine() -> None:
     absolute = re.compile(r"(?<![\w.])/(?:work|farm|root|home/\w+)/")
     for name in filter(None, listed.split("\0")):
         path = ROOT / name
-        if path.suffix in {".png", ".safetensors", ".lock"} or not path.is_file():
+        if path.suffix in {".png", ".webp", ".safetensors", ".lock"} or not path.is_file():
             continue
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             assert not absolute.search(line) or path == Path(__file__), f"{name}:{number}"
