@@ -49,9 +49,10 @@ class CompiledNetwork(nn.Module):
         weight = network.conv_first.weight
         if weight.device.type != "cpu":
             raise ValueError(f"device is {weight.device}; needs cpu for the backend openvino")
-        if weight.dtype not in PRECISIONS:
+        dtype = network.body_dtype
+        if dtype not in PRECISIONS:
             raise ValueError(
-                f"dtype is {weight.dtype}; needs float32 or bfloat16 for the backend openvino"
+                f"dtype is {dtype}; needs float32 or bfloat16 for the backend openvino"
             )
         try:
             from openvino import Core
@@ -59,7 +60,7 @@ class CompiledNetwork(nn.Module):
             raise InputError(f"the backend openvino needs OpenVINO: {INSTALL}") from error
         _silence()
         self.network = network
-        self.precision = PRECISIONS[weight.dtype]
+        self.precision = PRECISIONS[dtype]
         self.compilations = 0
         self._core = Core()
         self._compiled: OrderedDict[tuple[int, ...], Callable[[Tensor], Tensor]] = OrderedDict()

@@ -393,6 +393,17 @@ class CRAFT(nn.Module):
         """The configuration as plain values, for a weight file."""
         return asdict(self.config)
 
+    @property
+    def body_dtype(self) -> torch.dtype:
+        """What everything between the first and the last convolution is calculated in."""
+        return self.norm.body.weight.dtype
+
+    def body_to(self, dtype: torch.dtype) -> Self:
+        """Calculate the body in `dtype`. In 16 bits the ends alone would cost 0.1 dB."""
+        for part in (self.layers, self.norm, self.conv_after_body):
+            part.to(dtype)
+        return self
+
     def forward(self, x: Tensor, *, padding: Padding = "reflect") -> Tensor:
         walk = self.stages(x, WHOLE, padding=padding)
         statistics = next(walk)
@@ -418,12 +429,13 @@ class CRAFT(nn.Module):
         """  # fmt: skip
         H, W = x.shape[2:]
         image = pad_to_multiple(self._image(x), self.config.multiple, padding)
-        features = self.conv_first(image)
+        features = self.conv_first(image).to(self.body_dtype)
         for layer in self.layers:
             group = cast(RefinementGroup, layer).stages(features, region, keep)
             del features  # or this frame would hold what `keep` has put away
             features = yield from group
-        features = self.conv_after_body(self.norm(features)) + self.conv_first(image)
+        body = self.conv_after_body(self.norm(features)).to(image.dtype)
+        features = body + self.conv_first(image)
         out = pixel_shuffle(self.upsample(features), self.scale)
         out = out / self.config.img_range + self.mean.to(out.dtype).view(-1, 1, 1)
         return out[..., : H * self.scale, : W * self.scale]
@@ -435,7 +447,8 @@ class CRAFT(nn.Module):
             )
         # Planes would go on through every sum with them, and layer norms would copy them.
         pixels = x.permute(0, 2, 3, 1).contiguous()  # (B, H, W, 3)
-        return (pixels - self.mean.to(x.dtype)) * self.config.img_range
+        pixels = pixels.to(self.conv_first.weight.dtype)
+        return (pixels - self.mean.to(pixels.dtype)) * self.config.img_range
 
 
 DERIVED_BUFFERS = (

@@ -24,7 +24,9 @@ from sigform_core.memory import free_memory
 from sigform_superres.alpha import bleed
 from sigform_superres.catalogue import find_weights
 from sigform_superres.compiled import CompiledNetwork
+from sigform_superres.craft import CRAFT
 from sigform_superres.data import turned
+from sigform_superres.dlgsanet import DLGSANet
 from sigform_superres.picture import Picture, Samples
 from sigform_superres.resizing import resample
 from sigform_superres.tiling import SMALLEST, OnTile, TiledPass
@@ -112,7 +114,13 @@ class Upscaler:
             raise ValueError(f"tile is {tile}; needs {SMALLEST} pixels or more")
         if backend not in get_args(Backend):
             raise ValueError(f"backend is {backend!r}; needs {' or '.join(get_args(Backend))}")
-        self.network = network.eval().to(self.device, self.dtype)
+        self.network = network.eval().to(self.device)
+        self._reads = self.dtype
+        if isinstance(network, CRAFT | DLGSANet) and self.dtype.itemsize < 4:
+            network.float().body_to(self.dtype)
+            self._reads = torch.float32
+        else:
+            network.to(self.dtype)
         self.scale = scale
         self.tile = tile
         self.ensemble = ensemble
@@ -220,7 +228,7 @@ class Upscaler:
             colour,
             side,
             device=self.device,
-            dtype=self.dtype,
+            dtype=self._reads,
             keep_bytes=self._share(KEEP_SHARE, MOST_KEPT),
             on_tile=on_tile,
         )
