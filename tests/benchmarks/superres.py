@@ -215,7 +215,7 @@ def craft(form: str) -> nn.Module:
     """CRAFT at 4 times in one of CRAFT_FORMS, the same weights in each."""
     ours = perturbed(CRAFT)
     if form != "published":
-        return Flipped(ours.bfloat16() if form == "ours in bfloat16" else ours)
+        return Flipped(ours.body_to(torch.bfloat16) if form == "ours in bfloat16" else ours)
     published = PublishedCRAFT()
     published.load_state_dict(ours.published_state())
     return published
@@ -367,5 +367,5 @@ def bfloat16_psnr(size: int) -> float:
     """PSNR in dB between what our shipped CRAFT makes in bfloat16 and in float32."""
     network, _ = load_network(find_weights("default", 4))
     exact = inference(network, size)().clamp(0, 1)
-    rounded = inference(network.bfloat16(), size)().float().clamp(0, 1)
+    rounded = inference(network.body_to(torch.bfloat16), size)().float().clamp(0, 1)
     return -10 * (rounded - exact).square().mean().log10().item()
