@@ -1,6 +1,6 @@
 """Loading what others published: their state dicts strictly, their configs without guessing.
 
-Every model's `from_reference` stands on these two: nothing is dropped, kept at its random start
+Every model's `from_reference` stands on these: nothing is dropped, kept at its random start
 or read under a wrong meaning without being named.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -47,21 +48,57 @@ def load_reference(
 
     own = module.state_dict()
     buffers = {name for name, _ in module.named_buffers()}
-    needed = [name for name in own if not (name in buffers and ignored(name))]
-    problems += [f"{name} missing" for name in needed if name not in renamed]
-    problems += [f"{name} unexpected" for name in renamed if name not in own]
-    problems += [
+    spare = {name for name in own if name in buffers and ignored(name)}
+    problems += misfits(own, renamed, spare)
+    _refuse(problems, module)
+    module.load_state_dict(renamed, strict=False)
+    return module.eval()
+
+
+def load_views(
+    module: AnyModule,
+    views: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+    *,
+    ignore: Collection[str] = (),
+) -> AnyModule:
+    """Fill `module` through views of its tensors under published names and shapes, strictly.
+
+    For modules that keep a published tensor in another shape: `views` share memory with all of
+    the module's tensors. Otherwise as `load_reference`, and problems have published names.
+    """
+    wanted = {
+        name: tensor
+        for name, tensor in state.items()
+        if not any(fnmatchcase(name, pattern) for pattern in ignore)
+    }
+    _refuse(misfits(views, wanted), module)
+    with torch.no_grad():
+        for name, view in views.items():
+            view.copy_(wanted[name])
+    return module.eval()
+
+
+def misfits(
+    own: Mapping[str, Tensor], state: Mapping[str, Tensor], spare: Collection[str] = ()
+) -> list[str]:
+    """What keeps `state` from filling `own`, a line each; names in `spare` may be missing."""
+    missing = [f"{name} missing" for name in own if name not in state and name not in spare]
+    unexpected = [f"{name} unexpected" for name in state if name not in own]
+    shapes = [
         f"{name} has shape {tuple(tensor.shape)}, needs {tuple(own[name].shape)}"
-        for name, tensor in renamed.items()
+        for name, tensor in state.items()
         if name in own and tensor.shape != own[name].shape
     ]
+    return missing + unexpected + shapes
+
+
+def _refuse(problems: list[str], module: nn.Module) -> None:
     if problems:
         more = f"; and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise ValueError(
             f"the weights do not fit {type(module).__name__}: {'; '.join(problems[:8])}{more}"
         )
-    module.load_state_dict(renamed, strict=False)
-    return module.eval()
 
 
 def read_config(

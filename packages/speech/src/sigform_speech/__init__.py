@@ -1,0 +1,1 @@
+"""Separate the speakers of a recording."""
