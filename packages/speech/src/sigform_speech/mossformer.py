@@ -61,6 +61,12 @@ PUBLISHED_NAMES: Names = (
     (r"mask_net\.blocks_norm\.(?:batch\.)?", "mask_net.mdl.att_norm."),
 )
 
+ONE_FRAME = re.compile(
+    r"mask_net\.(bottleneck|split|output|output_gate|to_mask|blocks\.memories\.\d+\.(enter|leave))"
+    r"\.weight"
+)
+"""Linear layers that published code has as convolutions over one frame."""
+
 DERIVED = ("*rotary_pos_emb.freqs", "*pos_enc.inv_freq")
 """Published tensors that follow from the configuration; the first stands there for every block."""
 
@@ -173,7 +179,14 @@ def convolve_frames(x: Tensor, kernels: Tensor, *, skip: bool = False, dilation:
         middle = kernels.shape[-1] // 2
         # Exact: one more than the middle weight is the sum of both paths.
         kernels = kernels + F.pad(kernels.new_ones(1), (middle, middle))
-    return depthwise(x, kernels, dilation=dilation)
+    if dilation == 1:
+        return depthwise(x, kernels)
+    # Each of `dilation` phases is a signal without gaps, which oneDNN convolves far faster.
+    B, L, M = x.shape
+    phases = pad_frames(x, dilation).unflatten(1, (-1, dilation)).transpose(1, 2)
+    phases = phases.reshape(B * dilation, -1, M).contiguous()
+    out = depthwise(phases, kernels).unflatten(0, (B, dilation))
+    return out.transpose(1, 2).flatten(1, 2)[:, :L]
 
 
 class OffsetScale(nn.Module):
@@ -214,7 +227,8 @@ class GatedAttention(nn.Module):
         hidden = project(shift_half(x), [self.to_hidden, self.to_qk])
         values, qk = hidden.split([4 * N, D], dim=-1)
         four = rotate(self.qk_offset_scale(qk), turns)  # (B, L, 4, D)
-        attended = self.attend(*four.unbind(2), values)
+        quad_q, lin_q, quad_k, lin_k = four.unbind(2)
+        attended = self.attend(quad_q, lin_q, quad_k, lin_k, values)
         v, u = values.chunk(2, dim=-1)
         attended_v, attended_u = attended.chunk(2, dim=-1)
         gated = attended_u * v * torch.sigmoid(attended_v * u)
@@ -315,27 +329,77 @@ class SignalNorm(nn.Module):
         return torch.addcmul(self.bias.flatten(), normed, self.weight.flatten())
 
 
-class MossFormer(nn.Module):
-    """Signals in, one signal for each speaker out: (B, T) -> (B, S, T), any T from one kernel on.
+class MaskingNetwork(nn.Module):
+    """Encoder, masks and decoder, as both MossFormers have them (figure 1).
 
-    Samples are floating point at `config.sample_rate`, of any level: the output grows with the
-    input, and trained weights leave its scale open. The last (T - K) % stride samples, which fill
-    no frame, come out as zeros, as published; `Separator` does without such a tail. Signals of a
-    batch see each other's padding: pad none that are to be compared.
+    Signals in, one signal for each speaker out: (B, T) -> (B, S, T), any T from one kernel on.
+    Samples are floating point at `sample_rate`, of any level: the output grows with the input, and
+    trained weights leave its scale open. The last (T - K) % stride samples, which fill no frame,
+    come out as zeros, as published; `Separator` does without such a tail. Signals of a batch see
+    each other's padding: pad none that are to be compared.
 
     Raises ValueError for another number of dimensions or fewer samples than a kernel.
     """
 
-    def __init__(self, config: MossFormerConfig | None = None) -> None:
+    def __init__(self, shell: MossFormerConfig, blocks: nn.Module) -> None:
         super().__init__()
-        self.config = config or MossFormerConfig()
-        K, N = self.config.kernel_size, self.config.d_model
+        self.shell = shell
+        K, N = shell.kernel_size, shell.d_model
         self.encoder = nn.Parameter(torch.empty(N, K))
-        self.mask_net = MaskNet(self.config, Blocks(self.config))
+        self.mask_net = MaskNet(shell, blocks)
         self.decoder = nn.Parameter(torch.empty(N, K))
-        self.decoder_bias = nn.Parameter(torch.zeros(1)) if self.config.bias else None
+        self.decoder_bias = nn.Parameter(torch.zeros(1)) if shell.bias else None
         nn.init.kaiming_uniform_(self.encoder, a=5**0.5)
         nn.init.kaiming_uniform_(self.decoder, a=5**0.5)
+
+    @property
+    def num_spks(self) -> int:
+        return self.shell.num_spks
+
+    @property
+    def sample_rate(self) -> int:
+        """Hz, of the signals that go in and come out."""
+        return self.shell.sample_rate
+
+    @property
+    def kernel_size(self) -> int:
+        """Samples that one frame covers: the least that a signal needs."""
+        return self.shell.kernel_size
+
+    @property
+    def stride(self) -> int:
+        """Samples from one frame to the next."""
+        return self.shell.stride
+
+    def forward(self, x: Tensor) -> Tensor:
+        frames = self.encode(x)
+        return self.decode(frames, self.masks(frames), x.shape[-1])
+
+    def encode(self, x: Tensor) -> Tensor:
+        """x (B, T) -> frames (B, L, N), none negative."""
+        if x.dim() != 2 or x.shape[1] < self.kernel_size:
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; "
+                f"needs (B, T) with {self.kernel_size} samples or more"
+            )
+        return linear(x.unfold(1, self.kernel_size, self.stride), self.encoder).relu()
+
+    def masks(self, frames: Tensor) -> Tensor:
+        """frames (B, L, N) -> masks (B, L, S, N), none negative."""
+        return self.mask_net(frames)
+
+    def decode(self, frames: Tensor, masks: Tensor, samples: int) -> Tensor:
+        """The speakers' parts of frames (B, L, N) by masks (B or 1, L, S, N): (B, S, samples)."""
+        parts = linear(masks * frames.unsqueeze(2), self.decoder.t())  # (B, L, S, K)
+        return overlap_add(parts, self.stride, samples, self.decoder_bias)
+
+
+class MossFormer(MaskingNetwork):
+    """The published network: (B, T) -> (B, S, T), see `MaskingNetwork`."""
+
+    def __init__(self, config: MossFormerConfig | None = None) -> None:
+        self.config = config or MossFormerConfig()
+        super().__init__(self.config, Blocks(self.config))
 
     @classmethod
     def from_reference(cls, config: Mapping[str, object], state: Mapping[str, Tensor]) -> Self:
@@ -355,46 +419,6 @@ class MossFormer(nn.Module):
         """The configuration as plain values, for a weight file."""
         return asdict(self.config)
 
-    @property
-    def num_spks(self) -> int:
-        return self.config.num_spks
-
-    @property
-    def sample_rate(self) -> int:
-        """Hz, of the signals that go in and come out."""
-        return self.config.sample_rate
-
-    @property
-    def kernel_size(self) -> int:
-        """Samples that one frame covers: the least that a signal needs."""
-        return self.config.kernel_size
-
-    @property
-    def stride(self) -> int:
-        """Samples from one frame to the next."""
-        return self.config.stride
-
-    def forward(self, x: Tensor) -> Tensor:
-        frames = self.encode(x)
-        return self.decode(frames, self.masks(frames), x.shape[-1])
-
-    def encode(self, x: Tensor) -> Tensor:
-        """x (B, T) -> frames (B, L, N), none negative."""
-        if x.dim() != 2 or x.shape[1] < self.kernel_size:
-            raise ValueError(
-                f"x has shape {tuple(x.shape)}; needs (B, T) with {self.kernel_size} samples or more"
-            )
-        return linear(x.unfold(1, self.kernel_size, self.stride), self.encoder).relu()
-
-    def masks(self, frames: Tensor) -> Tensor:
-        """frames (B, L, N) -> masks (B, L, S, N), none negative."""
-        return self.mask_net(frames)
-
-    def decode(self, frames: Tensor, masks: Tensor, samples: int) -> Tensor:
-        """The speakers' parts of frames (B, L, N) by masks (B or 1, L, S, N): (B, S, samples)."""
-        parts = linear(masks * frames.unsqueeze(2), self.decoder.t())  # (B, L, S, K)
-        return overlap_add(parts, self.stride, samples, self.decoder_bias)
-
 
 def published_views(network: nn.Module, names: Names) -> dict[str, Tensor]:
     """A network's tensors under published names, viewed in the shapes of published layers."""
@@ -405,8 +429,8 @@ def published_views(network: nn.Module, names: Names) -> dict[str, Tensor]:
             published = re.sub(pattern, replacement, published)
         if re.fullmatch(r"encoder|decoder", own):
             tensor = tensor.unsqueeze(1)  # convolutions of one channel
-        elif re.fullmatch(r"mask_net\.(bottleneck|split|output|output_gate|to_mask)\.weight", own):
-            tensor = tensor.unsqueeze(2)  # convolutions over one frame
+        elif ONE_FRAME.fullmatch(own):
+            tensor = tensor.unsqueeze(2)
         views[published] = tensor
     return views
 
