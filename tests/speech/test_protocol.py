@@ -165,7 +165,7 @@ def test_measuring_averages_over_mixtures_and_pairings(corpus: Path) -> None:
 
     def separate(mixture: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
         assert rate == RATE
-        return answers[mixture.tobytes()][::-1] + np.float32(0.1) * mixture
+        return (answers[mixture.tobytes()][::-1] + 0.1 * mixture).astype(np.float32)
 
     done = []
     measurement = measure(separate, mixtures, on_done=done.append)
