@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from sigform_core.depthwise import depthwise
 from sigform_core.linear import linear
 from sigform_core.reference import load_views, read_config
-from sigform_core.rotary import Turns, rotary_turns, rotate
+from sigform_core.rotary import rotary_turns, rotate
 
 ROTARY_CHANNELS = 32
 """Of queries and keys, that are turned by their position."""
@@ -222,7 +222,7 @@ class GatedAttention(nn.Module):
         self.qk_offset_scale = OffsetScale(D)
         self.to_out = ConvModule(2 * N, N, config.attn_dropout)
 
-    def forward(self, x: Tensor, turns: Turns) -> Tensor:
+    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
         N, D = x.shape[-1], self.qk_offset_scale.gamma.shape[1]
         hidden = project(shift_half(x), [self.to_hidden, self.to_qk])
         values, qk = hidden.split([4 * N, D], dim=-1)
@@ -466,10 +466,9 @@ def positions(x: Tensor) -> Tensor:
     return torch.cat([angles.sin(), angles.cos()], dim=-1).to(x.dtype)
 
 
-def block_turns(x: Tensor, channels: int) -> Turns:
+def block_turns(x: Tensor, channels: int) -> Tensor:
     """Rotary turns for queries and keys (B, L, 4, D) of x (B, L, N)."""
-    cos, sin = rotary_turns(x.shape[1], channels, device=x.device)
-    return cos.unsqueeze(1), sin.unsqueeze(1)
+    return rotary_turns(x.shape[1], channels, device=x.device).unsqueeze(1)
 
 
 def _columns(keys: Tensor, group: int) -> Tensor:
