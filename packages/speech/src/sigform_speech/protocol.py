@@ -163,9 +163,14 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """The scores on several mixtures; `notes` say what is missing in all of them."""
+    """The scores on several mixtures.
+
+    `failures` are the names of mixtures that could not be read or separated, and why; `notes` say
+    what is missing in all the rows.
+    """
 
     rows: tuple[Row, ...]
+    failures: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 
     @property
@@ -194,27 +199,38 @@ def measure(
     """
     rows = []
     for item in mixtures:
-        estimates = separate(item.mixture, item.sample_rate)
-        try:
-            scores = score(estimates, item.sources, item.mixture, item.sample_rate)
-        except ValueError as error:
-            raise ValueError(f"{item.name}: {error}") from error
-        pairs = zip(scores.values["si_sdr"], scores.values["si_sdri"], strict=True)
-        row = Row(
-            name=item.name,
-            group=item.group,
-            seconds=len(item.mixture) / item.sample_rate,
-            scores=scores,
-            mixture_si_sdr=mean_of(
-                None if value is None or gain is None else value - gain for value, gain in pairs
-            ),
-        )
-        rows.append(row)
-        on_done(row)
+        rows.append(measure_one(separate, item))
+        on_done(rows[-1])
+    return measurement(rows)
+
+
+def measure_one(separate: Separate, item: Mixture) -> Row:
+    """The row of one mixture. Raises what `separate` does, and ValueError as `measure` does."""
+    estimates = separate(item.mixture, item.sample_rate)
+    try:
+        scores = score(estimates, item.sources, item.mixture, item.sample_rate)
+    except ValueError as error:
+        raise ValueError(f"{item.name}: {error}") from error
+    pairs = zip(scores.values["si_sdr"], scores.values["si_sdri"], strict=True)
+    return Row(
+        name=item.name,
+        group=item.group,
+        seconds=len(item.mixture) / item.sample_rate,
+        scores=scores,
+        mixture_si_sdr=mean_of(
+            None if value is None or gain is None else value - gain for value, gain in pairs
+        ),
+    )
+
+
+def measurement(rows: Sequence[Row], failures: Sequence[tuple[str, str]] = ()) -> Measurement:
+    """The measurement of these rows. Raises ValueError where there are none."""
     if not rows:
         raise ValueError("there is no mixture to evaluate; needs 1 or more")
     missing = missing_scores()
-    return Measurement(rows=tuple(rows), notes=(missing,) if missing else ())
+    return Measurement(
+        rows=tuple(rows), failures=tuple(failures), notes=(missing,) if missing else ()
+    )
 
 
 def _means(rows: Sequence[Row]) -> dict[str, float | None]:
