@@ -165,7 +165,7 @@ def project(x: Tensor, modules: Sequence[ConvModule]) -> Tensor:
     weight = _join([module.linear.weight * module.norm.g for module in modules])
     bias = _join([module.linear.bias for module in modules])
     kernels = _join([module.conv.weight for module in modules])  # (M, 1, 17)
-    hidden = F.silu(linear(scale_to_unit(x), weight, bias))
+    hidden = F.silu(linear(scale_to_unit(x).to(weight.dtype), weight, bias))
     hidden = convolve_frames(hidden, kernels, skip=True)
     return F.dropout(hidden, modules[0].dropout, modules[0].training)
 
@@ -175,18 +175,14 @@ def convolve_frames(x: Tensor, kernels: Tensor, *, skip: bool = False, dilation:
 
     With `skip` x is added.
     """
-    if skip:
-        middle = kernels.shape[-1] // 2
-        # Exact: one more than the middle weight is the sum of both paths.
-        kernels = kernels + F.pad(kernels.new_ones(1), (middle, middle))
-    if dilation == 1:
-        return depthwise(x, kernels)
-    # Each of `dilation` phases is a signal without gaps, which oneDNN convolves far faster.
-    B, L, M = x.shape
-    phases = pad_frames(x, dilation).unflatten(1, (-1, dilation)).transpose(1, 2)
-    phases = phases.reshape(B * dilation, -1, M).contiguous()
-    out = depthwise(phases, kernels).unflatten(0, (B, dilation))
-    return out.transpose(1, 2).flatten(1, 2)[:, :L]
+    if not skip:
+        return depthwise(x, kernels, dilation=dilation)
+    if x.dtype != torch.float32:
+        # One and a small weight, rounded to 16 bits together, would lose the weight.
+        return x + depthwise(x, kernels, dilation=dilation)
+    middle = kernels.shape[-1] // 2
+    ones = F.pad(kernels.new_ones(1), (middle, middle))
+    return depthwise(x, kernels + ones, dilation=dilation)
 
 
 class OffsetScale(nn.Module):
@@ -232,7 +228,7 @@ class GatedAttention(nn.Module):
         v, u = values.chunk(2, dim=-1)
         attended_v, attended_u = attended.chunk(2, dim=-1)
         gated = attended_u * v * torch.sigmoid(attended_v * u)
-        return x + self.to_out(gated)
+        return x + self.to_out(gated).to(x.dtype)
 
     def attend(
         self, quad_q: Tensor, lin_q: Tensor, quad_k: Tensor, lin_k: Tensor, values: Tensor
@@ -245,19 +241,19 @@ class GatedAttention(nn.Module):
             pad_frames(part, P) for part in (quad_q, lin_q, quad_k, lin_k, values)
         )
         grouped = values.view(-1, P, E)  # (B * G, P, E)
-        scores = torch.bmm(quad_q.reshape(-1, P, quad_q.shape[-1]), _columns(quad_k, P) / P)
+        scores = torch.bmm(quad_q.reshape(-1, P, quad_q.shape[-1]), _columns(quad_k / P, P))
         scores = scores.relu().square()
         if self.causal:
             scores = scores.tril()
         scores = F.dropout(scores, self.dropout, self.training)
         if self.causal:
             # Each group looks at the groups before it.
-            products = torch.bmm(_columns(lin_k, P), grouped) / P  # (B * G, D, E)
+            products = torch.bmm(_columns(lin_k / P, P), grouped)  # (B * G, D, E)
             before = products.view(B, -1, *products.shape[1:]).cumsum(1)
             before = F.pad(before[:, :-1], (0, 0, 0, 0, 1, 0)).flatten(0, 1)
             over_all = torch.bmm(lin_q.reshape(-1, P, lin_q.shape[-1]), before)
         else:
-            products = torch.bmm(lin_k.transpose(1, 2), values) / L  # (B, D, E)
+            products = torch.bmm((lin_k / L).transpose(1, 2), values)  # (B, D, E)
             over_all = torch.bmm(lin_q, products).view(-1, P, E)
         return torch.baddbmm(over_all, scores, grouped).view(B, -1, E)[:, :L]
 
@@ -283,7 +279,7 @@ class MaskNet(nn.Module):
     def forward(self, frames: Tensor) -> Tensor:
         x = linear(self.norm(frames), self.bottleneck.weight)
         x = x + positions(x) * self.position_scale
-        x = self.blocks_norm(self.blocks(x)) + x
+        x = self.blocks_norm(self.blocks(x).to(x.dtype)) + x
         parts = linear(self.prelu(x), self.split.weight, self.split.bias)
         parts = parts.unflatten(-1, (self.num_spks, -1))  # (B, L, S, N)
         weight = torch.cat([self.output.weight, self.output_gate.weight])
@@ -370,6 +366,11 @@ class MaskingNetwork(nn.Module):
     def stride(self) -> int:
         """Samples from one frame to the next."""
         return self.shell.stride
+
+    def body_to(self, dtype: torch.dtype) -> Self:
+        """Calculate inside the blocks in `dtype`; what runs past them stays as it is."""
+        self.mask_net.blocks.layers.to(dtype)  # pyright: ignore[reportAttributeAccessIssue]
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         frames = self.encode(x)
