@@ -57,8 +57,11 @@ class Console:
         self._print(f"{paint('warning:', 'yellow', sys.stderr)} {text}", sys.stderr)
 
     @contextlib.contextmanager
-    def progress(self, label: str, total: int) -> Iterator[Callable[[], None]]:
-        """Gives a function to call after each of `total` steps; draws only on a terminal."""
+    def progress(self, label: str, total: int | None) -> Iterator[Callable[[], None]]:
+        """Gives a function to call after each of `total` steps (None: nobody knows how many).
+
+        Draws only on a terminal.
+        """
         if self.verbosity < 0 or not sys.stderr.isatty():
             yield lambda: None
             return
