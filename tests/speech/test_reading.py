@@ -9,7 +9,7 @@ import struct
 import threading
 import tracemalloc
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -288,15 +288,27 @@ def test_places_that_are_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert message(gone) == f"{gone}: Permission denied"
 
 
-def test_a_stream_that_fails_says_why() -> None:
+@pytest.mark.parametrize(("room", "end"), [(20_000, "(Input/output error)"), (20, "output error")])
+def test_a_stream_that_fails_says_why(room: int, end: str) -> None:
     class Failing(io.BytesIO):
         def read(self, size: int | None = -1, /) -> bytes:
-            if self.tell() > 20_000:
+            if self.tell() > room:
                 raise OSError(5, "Input/output error")
             return super().read(size)
 
-    text = message(cast(BinaryIO, Failing(encoded(voice(80_000)))))
-    assert text.endswith("(Input/output error)")
+    assert message(Failing(encoded(voice(80_000))), "x.wav").startswith("x.wav: ")
+    assert message(Failing(encoded(voice(80_000)))).endswith(end)
+
+
+def test_ctrl_c_while_bytes_are_read_is_heard() -> None:
+    class Interrupted(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            if self.tell() > 20_000:
+                raise KeyboardInterrupt
+            return super().read(size)
+
+    with pytest.raises(KeyboardInterrupt):
+        read_audio(Interrupted(encoded(voice(80_000))))
 
 
 def test_nothing_stays_open(tmp_path: Path) -> None:

@@ -358,7 +358,9 @@ def test_folders_that_are_missing(tmp_path: Path) -> None:
     ("subtype", "limit"),
     [("PCM_16", 100_000), ("DOUBLE", 500_000)],  # in the waiting file; in the target
 )
-def test_a_full_disk_is_one_line_with_the_target(subtype: str, limit: int, tmp_path: Path) -> None:
+def test_a_full_disk_is_one_line_with_the_target(
+    subtype: str, limit: int, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "x.wav"
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -369,6 +371,7 @@ def test_a_full_disk_is_one_line_with_the_target(subtype: str, limit: int, tmp_p
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert caught.value.filename == str(path)
     assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == ""  # where callbacks of C would show what they cannot raise
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".flac", ".ogg", ".mp3", ".opus"])
@@ -387,6 +390,17 @@ def test_encoders_tell_of_a_full_disk(suffix: str, room: int) -> None:
 
     with pytest.raises(OSError, match="No space left on device"):
         work()
+
+
+def test_ctrl_c_while_bytes_are_written_is_heard() -> None:
+    class Interrupted(io.BytesIO):
+        def write(self, data: Any, /) -> int:
+            if self.tell() > 10_000:
+                raise KeyboardInterrupt
+            return super().write(data)
+
+    with pytest.raises(KeyboardInterrupt), AudioWriter(Interrupted(), plain()) as writer:
+        writer.write(wave(1, 300_000))
 
 
 # --- streams --------------------------------------------------------------------------------------

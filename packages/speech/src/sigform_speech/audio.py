@@ -91,7 +91,7 @@ class AudioFormat:
         return _BITS.get(self.subtype)
 
 
-class DamagedError(Exception):
+class DamagedError(ValueError):
     """A decoder cannot go on, and says why."""
 
 

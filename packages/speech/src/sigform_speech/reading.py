@@ -195,6 +195,8 @@ def _stream(source: Source, name: str | None, opened: contextlib.ExitStack) -> t
 def _decoder(stream: BinaryIO, name: str) -> Decoder:
     try:
         return sndfile_decoder(stream, name)
+    except (DamagedError, OSError) as error:
+        raise InputError(f"{name}: {describe(error)}") from error
     except soundfile.LibsndfileError as error:
         stream.seek(0)
         # FFmpeg would leave out what is damaged, and the sound be shorter.

@@ -30,7 +30,7 @@ _ID3V1 = 128
 def sndfile_decoder(stream: BinaryIO, name: str) -> SoundFileDecoder:
     """libsndfile on a stream, with the cases put right in which it would lose sound.
 
-    Raises soundfile.LibsndfileError for what it does not know.
+    Raises soundfile.LibsndfileError for what it does not know, DamagedError where the stream fails.
     """
     notes: list[str] = []
     if data := _data_chunk(stream):
@@ -55,7 +55,11 @@ class SoundFileDecoder:
 
     def __init__(self, view: _View, notes: list[str]) -> None:
         self._view = view
-        self._file = _ForwardFile(cast(BinaryIO, view))
+        try:
+            self._file = _ForwardFile(cast(BinaryIO, view))
+        except soundfile.LibsndfileError:
+            view.raise_failure()
+            raise
         self.format = AudioFormat(
             container=self._file.format,
             subtype=self._file.subtype,
@@ -72,10 +76,9 @@ class SoundFileDecoder:
             try:
                 piece = self._file.read(_PIECE, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
-                why = error.error_string.removeprefix("Error : ")
-                raise DamagedError(self._view.failure or why) from error
-            if self._view.failure:
-                raise DamagedError(self._view.failure)
+                self._view.raise_failure()
+                raise DamagedError(error.error_string.removeprefix("Error : ")) from error
+            self._view.raise_failure()
             if not len(piece):
                 return
             yield np.ascontiguousarray(piece.T, np.float32)
@@ -95,14 +98,14 @@ class _View(io.RawIOBase):
     """A stream as libsndfile is to see it: without a name, from whose suffix it would judge it.
 
     Some bytes may be `replaced`, and it may be said to be `stretch` times as long; nothing is
-    read in what was added, except the zeros where mpg123 looks for an ID3v1 tag. `failure` says
-    why reading failed, as libsndfile's callbacks cannot raise.
+    read in what was added, except the zeros where mpg123 looks for an ID3v1 tag. What
+    reading raised, Ctrl-C included, is raised by `raise_failure`, as callbacks of C cannot.
     """
 
     def __init__(
         self, stream: BinaryIO, *, replaced: dict[int, bytes] | None = None, stretch: int = 1
     ) -> None:
-        self.failure = ""
+        self._failure: BaseException | None = None
         self._stream = stream
         self._replaced = replaced or {}
         self._real = stream.seek(0, os.SEEK_END)
@@ -134,9 +137,15 @@ class _View(io.RawIOBase):
         try:
             self._stream.seek(min(self._at, self._real))
             return self._stream.read(size)
-        except OSError as error:
-            self.failure = describe(error)
+        except BaseException as error:  # noqa: BLE001 - it is raised later
+            self._failure = error
             return b""
+
+    def raise_failure(self) -> None:
+        if isinstance(self._failure, OSError):
+            raise DamagedError(describe(self._failure)) from self._failure
+        if self._failure is not None:
+            raise self._failure
 
 
 def _data_chunk(stream: BinaryIO) -> tuple[int, int, int] | None:

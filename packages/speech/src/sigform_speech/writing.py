@@ -59,9 +59,15 @@ class AudioWriter:
     def __init__(self, target: Path | BinaryIO, format: AudioFormat) -> None:
         check_format(format)
         self.format = format
-        self._name = str(target) if isinstance(target, Path) else None
-        self._opened = target.open("w+b") if isinstance(target, Path) else None
-        self._stream = _Outlet(self._opened or target)  # pyright: ignore[reportArgumentType]
+        self._name: str | None = None
+        self._opened: io.FileIO | None = None
+        if isinstance(target, Path):
+            self._name = str(target)
+            # With a buffer, seeking could fail too, which libsndfile does not ask.
+            self._opened = target.open("w+b", buffering=0)
+            self._stream = _Outlet(self._opened)
+        else:
+            self._stream = _Outlet(target)
         self._file: soundfile.SoundFile | None = None
         try:
             self._file = soundfile.SoundFile(
@@ -122,15 +128,18 @@ class AudioWriter:
             self._stream.finish(self._opened)
 
     def _raise_failure(self) -> None:
-        if error := self._stream.failure:
+        error = self._stream.failure
+        if isinstance(error, OSError):
             raise OSError(error.errno, error.strerror or str(error), self._name) from error
+        if error is not None:
+            raise error
 
 
 class _Outlet:
-    """A stream for libsndfile, whose callbacks cannot raise: `failure` is what went wrong."""
+    """A stream for libsndfile. `failure` is what was raised, as callbacks of C cannot."""
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self.failure: OSError | None = None
+    def __init__(self, stream: BinaryIO | io.FileIO) -> None:
+        self.failure: BaseException | None = None
         self._stream = stream
         self.seek = stream.seek
         self.tell = stream.tell
@@ -139,15 +148,14 @@ class _Outlet:
         if self.failure is not None:
             return 0
         try:
-            return self._stream.write(data)
-        except OSError as error:
+            return _write_all(self._stream, memoryview(data))
+        except BaseException as error:  # noqa: BLE001 - the writer raises it
             self.failure = error
             return 0
 
-    def finish(self, opened: BinaryIO) -> None:
+    def finish(self, opened: io.FileIO) -> None:
         try:
             with opened:
-                opened.flush()
                 os.fsync(opened.fileno())
         except OSError as error:
             self.failure = self.failure or error
@@ -189,10 +197,8 @@ class SpeakerFiles:
         if self.format.container == "AIFF" and not _fits(self.format, self.frames):
             raise InputError(f"{self.paths[0]}: AIFF ends at 4 GiB; .wav, .w64 and .caf go on")
         together = np.ascontiguousarray(np.moveaxis(block, 2, 0), np.float32)  # (n, S, C)
-        left = together.data.cast("B")
         try:
-            while left:
-                left = left[self._waiting.write(left) :]
+            _write_all(self._waiting, together.data.cast("B"))
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.paths[0])) from error
 
@@ -272,6 +278,14 @@ def write_audio(
         whole.seek(0)
         shutil.copyfileobj(whole, target)
     return gain
+
+
+def _write_all(stream: BinaryIO | io.FileIO, data: memoryview) -> int:
+    """Writes until all is written, as a full disk takes a part before it refuses."""
+    left = data
+    while left:
+        left = left[stream.write(left) :]
+    return len(data)
 
 
 def _stored(frames: Samples, bits: int | None) -> NDArray[np.float32] | NDArray[np.int32]:
