@@ -462,7 +462,8 @@ def pad_frames(x: Tensor, multiple: int) -> Tensor:
 def positions(x: Tensor) -> Tensor:
     """Sinusoidal positions for x (B, L, N): (L, N), all sines first, then all cosines."""
     L, N = x.shape[1:]
-    rates = 10_000.0 ** (-torch.arange(0, N, 2, device=x.device).float() / N)
+    # As published to the last bit, which thousands of frames multiply.
+    rates = 1 / 10_000.0 ** (torch.arange(0, N, 2, device=x.device).float() / N)
     angles = torch.arange(L, device=x.device)[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], dim=-1).to(x.dtype)
 

@@ -32,6 +32,7 @@ from sigform_speech.mossformer import (
     Names,
     block_turns,
     convolve_frames,
+    pad_frames,
     published_views,
 )
 
@@ -169,9 +170,20 @@ class DenseMemory(nn.Module):
         out = channel_prelu(norm_frames(out, self.norm1), self.prelu1)
         pairs = torch.cat([out, x], dim=-1)  # (B, L, 2 C)
         kernels = self.conv2.weight.view(-1, 1, MEMORY)  # (2 C, 1, 39)
-        pairs = convolve_frames(pairs, kernels, dilation=2)
+        pairs = convolve_every_other(pairs, kernels)
         out = pairs[..., 0::2] + pairs[..., 1::2]
         return channel_prelu(norm_frames(out, self.norm2), self.prelu2)
+
+
+def convolve_every_other(x: Tensor, kernels: Tensor) -> Tensor:
+    """`convolve_frames` with kernels that span every other frame (a dilation of 2).
+
+    Even and odd frames are signals without gaps, which oneDNN convolves a hundred times as fast.
+    """
+    B, L, M = x.shape
+    halves = pad_frames(x, 2).view(B, -1, 2, M).transpose(1, 2).contiguous()  # (B, 2, L / 2, M)
+    out = convolve_frames(halves.view(2 * B, -1, M), kernels).view_as(halves)
+    return out.transpose(1, 2).reshape(B, -1, M)[:, :L]
 
 
 def norm_frames(x: Tensor, norm: nn.InstanceNorm2d) -> Tensor:
@@ -228,9 +240,10 @@ class MemoryBlock(nn.Module):
         self.leave = nn.Linear(channels, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden = self.prelu_in(linear(x, self.enter.weight, self.enter.bias))
-        hidden = self.gate(self.norm1(hidden))
-        return x + linear(F.layer_norm(hidden, hidden.shape[-1:]), *folded(self.norm2, self.leave))
+        inner = x.to(self.enter.weight.dtype)
+        hidden = self.prelu_in(linear(inner, self.enter.weight, self.enter.bias))
+        hidden = F.layer_norm(self.gate(self.norm1(hidden)), hidden.shape[-1:])
+        return x + linear(hidden, *folded(self.norm2, self.leave)).to(x.dtype)
 
 
 class Blocks(nn.Module):
@@ -273,6 +286,11 @@ class MossFormer2(MaskingNetwork):
         known: dict[str, Any] = read_config(flat, MossFormer2Config, ignore=_ABOUT)
         network = cls(MossFormer2Config(**known))
         return load_views(network, network.published_state(), state, ignore=DERIVED)
+
+    def body_to(self, dtype: torch.dtype) -> Self:
+        """Calculate inside the blocks in `dtype`; what runs past them stays as it is."""
+        self.mask_net.blocks.memories.to(dtype)  # pyright: ignore[reportAttributeAccessIssue]
+        return super().body_to(dtype)
 
     def published_state(self) -> dict[str, Tensor]:
         """The weights under their published names and shapes."""

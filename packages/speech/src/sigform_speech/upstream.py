@@ -339,8 +339,8 @@ def _derived(network: Network) -> dict[str, Tensor]:
     N, D = network.shell.d_model, network.shell.query_key_dim
     turned = min(ROTARY_CHANNELS, D)
     prefix, blocks = ("", SHELL) if isinstance(network, MossFormer) else ("model.", SHELL2)
-    rates = 10_000.0 ** (-torch.arange(0, N, 2).float() / N)
-    freqs = 10_000.0 ** (-torch.arange(0, turned, 2).float() / turned)
+    rates = 1 / 10_000.0 ** (torch.arange(0, N, 2).float() / N)
+    freqs = 1 / 10_000.0 ** (torch.arange(0, turned, 2).float() / turned)
     derived = {f"{prefix}mask_net.pos_enc.inv_freq": rates}
     for layer in range(network.shell.num_blocks):
         derived[f"{blocks}.layers.{layer}.rotary_pos_emb.freqs"] = freqs
