@@ -6,16 +6,15 @@ import contextlib
 import io
 import os
 import re
-import resource
 import signal
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from command_runner import largest_file, undisturbed
 from PIL import Image
 from superres.commands import (
     command,
@@ -23,7 +22,6 @@ from superres.commands import (
     picture,
     pixels,
     saved_network,
-    undisturbed,
 )
 
 from sigform_core.weights import save_weights
@@ -267,17 +265,6 @@ def test_existing_outputs_are_refused_before_anything_is_read(net):
         error = refused("a.png", "-w", net, "--compare", "png")
         assert error == f"{name} exists; --overwrite replaces it, --skip-existing leaves it"
         Path(name).unlink()
-
-
-@contextlib.contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Whoever writes a longer file gets an error of the operating system."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".avif", ".gif"])

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from superres.commands import command, picture, saved_network, undisturbed
+from command_runner import undisturbed
+from superres.commands import command, picture, saved_network
 
-from sigform_kit.console import Console
-from sigform_kit.options import Common
 from sigform_superres import catalogue
-from sigform_superres.batch import Job, scales_of, stage_progress, threads_of
+from sigform_superres.batch import Job, scales_of
 
 
 @pytest.fixture(autouse=True)
@@ -172,14 +169,6 @@ def test_an_ending_says_what_was_done():
     assert (Job(width=8).ending, Job(height=9).ending) == ("w8", "h9")
 
 
-def test_threads_are_shared_out_among_the_jobs(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    assert threads_of(Common(jobs=1)) is None
-    assert threads_of(Common(jobs=4)) == 4
-    assert threads_of(Common(jobs=64)) == 1
-    assert threads_of(Common(jobs=4, threads=7)) == 7
-
-
 # --- existing outputs ----------------------------------------------------------------------------
 
 
@@ -238,25 +227,3 @@ def test_one_bad_picture_among_several_is_listed_and_the_rest_is_done(net):
         "out/a_x4.webp",
         "out/deep/ü c_x4.webp",
     }
-
-
-# --- progress ------------------------------------------------------------------------------------
-
-
-def test_each_stage_has_a_bar_that_ends_with_it(monkeypatch):
-    told: list[object] = []
-
-    @contextlib.contextmanager
-    def progress(_: Console, label: str, total: int) -> Iterator[Callable[[], None]]:
-        told.append((label, total))
-        yield lambda: told.append("step")
-        told.append("end")
-
-    monkeypatch.setattr(Console, "progress", progress)
-    with stage_progress(Common()) as on_progress:
-        # Resumed at its second step, told twice of one; then a stage that stops before its last.
-        for stage, step, steps in (
-            ("train", 2, 4), ("train", 3, 4), ("train", 3, 4), ("train", 4, 4), ("frames", 1, None)
-        ):  # fmt: skip
-            on_progress(stage, step, steps)
-    assert told == [("train", 3), "step", "step", "step", "end", ("frames", 1), "step", "end"]

@@ -14,6 +14,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from command_runner import undisturbed
 from PIL import Image, ImageCms
 from superres.commands import (
     command,
@@ -22,7 +23,6 @@ from superres.commands import (
     pixels,
     saved_network,
     tiny,
-    undisturbed,
 )
 
 import sigform_superres

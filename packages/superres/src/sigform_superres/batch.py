@@ -5,19 +5,17 @@ Imported by the command line, so it stays on click and kit until there is work t
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sigform_kit.engines import run_items
-from sigform_kit.errors import InputsFailedError, UsageError
+from sigform_kit.batch import check_streams, is_folder, ready, share_out, stage_progress
+from sigform_kit.errors import UsageError
 from sigform_kit.inputs import STDIN, Input, expand_inputs
 from sigform_kit.options import Common
-from sigform_kit.outputs import STDOUT, Policy, check_targets
+from sigform_kit.outputs import STDOUT, Policy
 from sigform_superres import catalogue
 
 # The first suffix is the one that outputs get.
@@ -33,8 +31,6 @@ FORMATS = {
 PICTURES = {suffix: name for name, suffixes in FORMATS.items() for suffix in suffixes}
 VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi")
 COMPARISONS = ("png", "html")
-
-OnStage = Callable[[str, int, int | None], None]  # what is done, steps done, steps in all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +86,7 @@ class Task:
     policy: Policy = "refuse"
 
     @property
-    def targets(self) -> list[Path]:
+    def outputs(self) -> list[Path]:
         """Every file that will be there."""
         return [self.target] if self.comparison is None else [self.target, self.comparison]
 
@@ -139,7 +135,7 @@ def tasks_for(
         )
 
     tasks = [task_of(item) for item in expand_inputs(files, suffixes=PICTURES)]
-    made = {path for task in tasks for path in task.targets if path != task.source}
+    made = {path for task in tasks for path in task.outputs if path != task.source}
     for path in sorted(made.intersection(task.source for task in tasks)):
         common.console.say(f"{path} is the output of another input; left out")
     tasks = [task for task in tasks if task.source not in made]
@@ -147,20 +143,8 @@ def tasks_for(
         raise UsageError(f"-o {output} names one file for {len(tasks)} inputs; needs a folder")
     if len(tasks) > 1 and compare not in (None, *COMPARISONS):
         raise UsageError(f"--compare {compare} names one file for {len(tasks)} inputs")
-    to_stdout = Path(STDOUT) in [task.target for task in tasks]
-    streams = to_stdout or Path(STDIN) in [task.source for task in tasks]
-    if streams and (len(tasks) > 1 or common.engine != "local"):
-        raise UsageError("- is stdin or stdout; needs a single input and --engine local")
-    if to_stdout and common.json:
-        raise UsageError("the picture and --json would share stdout; needs -o with a file")
+    check_streams(tasks, common, "the picture")
     return tasks
-
-
-def is_folder(output: Path) -> bool:
-    """Whether -o names a folder: one that is there, or a name without a suffix."""
-    if str(output) == STDOUT:
-        return False
-    return output.is_dir() or not (output.suffix or output.exists())
 
 
 def target_of(
@@ -216,77 +200,20 @@ def comparison_of(source: Path, target: Path, compare: str | None) -> Path | Non
 
 def work_through(job: Job, tasks: list[Task], common: Common) -> None:
     """Work on every task: a single one here, several by the engine; raises if one failed."""
-    wanted = check_targets(
-        [path for task in tasks for path in task.targets],
-        common.policy,
-        inputs=[task.source for task in tasks],
-        make_parents=True,
-    )
-    if common.dry_run:
-        plan = iter(wanted)
-        for task in tasks:
-            names = [str(path) for path in task.targets if next(plan)]
-            text = f"{task.source} -> {', '.join(names) or 'nothing: all of it exists'}"
-            common.console.result({"input": str(task.source), "files": names}, text)
+    if not ready(tasks, common):
         return
-    from sigform_superres.jobs import run as run_task
-    from sigform_superres.jobs import work_off
+    from sigform_superres.jobs import run, work_off
 
     if len(tasks) == 1 and common.engine == "local":
         from sigform_core.device import set_threads
 
         set_threads(job.threads)
         with stage_progress(common) as on_progress:
-            record = run_task(job, tasks[0], on_progress=on_progress)
+            record = run(job, tasks[0], on_progress=on_progress)
         show(record, common)
         return
-    failures: list[tuple[object, str]] = []
-    with common.console.progress("upscaling", len(tasks)) as advance:
-        worker = partial(work_off, job, Path.cwd())
-        for outcome in run_items(
-            tasks, worker, engine=common.engine, jobs=common.jobs, address=common.address
-        ):
-            source = str(outcome.item.source)
-            if outcome.ok and outcome.value is not None:
-                show(outcome.value, common)
-            else:
-                reason = outcome.error or "no result"
-                failures.append((source, reason.removeprefix(f"{source}: ")))
-            advance()
-    if failures:
-        raise InputsFailedError(failures, len(tasks))
-
-
-def threads_of(common: Common) -> int | None:
-    """Threads of each process: as asked, or all cores shared out among the jobs; None: torch's."""
-    if common.threads is not None or common.jobs == 1:
-        return common.threads
-    return max(1, (os.cpu_count() or 1) // common.jobs)
-
-
-@contextlib.contextmanager
-def stage_progress(common: Common) -> Iterator[OnStage]:
-    """Gives `on_progress(stage, step, steps)`; a bar a stage, drawn only on a terminal."""
-    with contextlib.ExitStack() as bars:
-        shown: tuple[str, int] | None = None  # the stage with a bar, and its last step
-        advance: Callable[[], None] = lambda: None  # noqa: E731 - until there is a bar
-
-        def on_progress(stage: str, step: int, steps: int | None) -> None:
-            nonlocal shown, advance
-            if shown is None or shown[0] != stage:
-                bars.close()
-                # A resumed training does not begin at its first step.
-                bar = common.console.progress(stage, (steps or step) - step + 1)
-                advance = bars.enter_context(bar)
-                advance()
-            elif shown[1] != step:
-                advance()
-            shown = (stage, step)
-            if step == steps:
-                bars.close()
-                shown = None
-
-        yield on_progress
+    worker = partial(work_off, job, Path.cwd())
+    share_out(tasks, worker, common, label="upscaling", show=lambda record: show(record, common))
 
 
 def show(record: dict[str, Any], common: Common) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from sigform_kit.batch import stage_progress, threads_of
 from sigform_kit.commands import App
 from sigform_kit.errors import InputError, UsageError
 from sigform_kit.options import Common, common_options
@@ -20,9 +21,7 @@ from sigform_superres.batch import (
     FORMATS,
     Job,
     scales_of,
-    stage_progress,
     tasks_for,
-    threads_of,
     work_through,
 )
 
@@ -244,17 +243,19 @@ def train(
     weights = run_dir / "weights.safetensors"
     from sigform_core.device import set_threads
     from sigform_kit.outputs import check_target
+    from sigform_kit.runs import check_run, clear_run
     from sigform_kit.settings import resolved_settings, write_settings
     from sigform_superres.catalogue import find_weights
     from sigform_superres.fitting import fit_folder
-    from sigform_superres.jobs import check_run, clear_run, pictures_in
+    from sigform_superres.jobs import pictures_in
     from sigform_superres.training import Recipe
 
     if not check_target(weights, common.policy, make_parents=True):
         common.console.say(f"{weights} exists; skipped")
         return
     settings = resolved_settings(ctx)
-    check_run(run_dir, settings, resume=resume, anew=common.overwrite)
+    same = ("architecture", "scale")
+    check_run(run_dir, settings, same=same, resume=resume, anew=common.overwrite)
     started_from = None if start is None else find_weights(start, scale)
     pictures = pictures_in(folder)
     recipe = Recipe(

@@ -13,7 +13,6 @@ import io
 import os
 import sys
 import time
-import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -25,12 +24,13 @@ import numpy as np
 
 from sigform_core.device import set_threads
 from sigform_core.weights import is_weight_file
+from sigform_kit.batch import OnStage
 from sigform_kit.doctor import Check
 from sigform_kit.errors import InputError, describe
 from sigform_kit.inputs import STDIN, expand_inputs
 from sigform_kit.outputs import STDOUT, check_target, output
 from sigform_superres import catalogue
-from sigform_superres.batch import PICTURES, Job, OnStage, Task
+from sigform_superres.batch import PICTURES, Job, Task
 from sigform_superres.compare import compare_html, compare_png
 from sigform_superres.networks import Network, load_network
 from sigform_superres.picture import Animation, Frame, Picture, Samples
@@ -139,7 +139,7 @@ def run(
     `upscalers` are those of the job, made if there are none yet. Raises ValueError or OSError in
     one line; nothing is left half written.
     """
-    wanted = [check_target(path, task.policy, make_parents=True) for path in task.targets]
+    wanted = [check_target(path, task.policy, make_parents=True) for path in task.outputs]
     record = {"input": str(task.source), "output": str(task.target)}
     if not wanted[0]:
         return {**record, "status": "skipped"}
@@ -274,7 +274,7 @@ def _places(task: Task) -> Iterator[tuple[Path, Path | None]]:
             # Leaving in turn, the result appears last: where it is, the rest is too.
             place, *others = [
                 files.enter_context(output(path, task.policy, make_parents=True))
-                for path in task.targets
+                for path in task.outputs
             ]
             yield place, others[0] if others else None
     except OSError as error:
@@ -356,38 +356,6 @@ def write_scores(rows: Sequence[Mapping[str, Any]], place: Path) -> None:
         table = csv.DictWriter(file, list(rows[0]))
         table.writeheader()
         table.writerows(rows)
-
-
-# --- train ---------------------------------------------------------------------------------------
-
-RUN_FILES = ("last.ckpt", "best.ckpt", "metrics.csv", "weights.safetensors", "card.json")
-
-
-def check_run(folder: Path, settings: Mapping[str, object], *, resume: bool, anew: bool) -> None:
-    """Raises InputError if a folder holds a run that is neither resumed nor to be replaced.
-
-    A run that is resumed must be of the same network.
-    """
-    if not (folder / "last.ckpt").exists():
-        return
-    if not resume:
-        if anew:
-            return
-        raise InputError(f"{folder} holds a run; --resume goes on, --overwrite starts anew")
-    with contextlib.suppress(FileNotFoundError):
-        before = tomllib.loads((folder / "settings.toml").read_text("utf-8"))
-        for name in ("architecture", "scale"):
-            if name in before and before[name] != settings[name]:
-                raise InputError(
-                    f"{folder} holds a run with {name} {before[name]}; "
-                    f"--resume with {settings[name]} needs a run of its own"
-                )
-
-
-def clear_run(folder: Path) -> None:
-    """Remove an earlier run; decoded pictures and other files of the folder stay."""
-    for name in RUN_FILES:
-        (folder / name).unlink(missing_ok=True)
 
 
 # --- info, models, doctor ------------------------------------------------------------------------
