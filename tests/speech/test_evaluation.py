@@ -184,3 +184,14 @@ def test_tables_are_written_whole_and_not_over_others(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"needs \.csv or \.json"):
         write_scores(result, tmp_path / "scores.txt")
     assert not list(tmp_path.rglob(".sigform-*"))
+
+
+def test_the_example_is_the_sum_of_its_two_voices() -> None:
+    folder = Path(__file__).resolve().parents[2] / "examples"
+    references = [folder / f"two_voices_speaker{number}.flac" for number in (1, 2)]
+    signals = [soundfile.read(path, dtype="int16")[0] for path in references]
+    mixture, rate = soundfile.read(folder / "two_voices.flac", dtype="int16")
+    assert rate == RATE
+    assert np.array_equal(mixture, signals[0] + signals[1])
+    result = evaluate_files(unseparated, folder / "two_voices.flac", references)
+    assert result.rows[0].mixture_si_sdr == pytest.approx(0, abs=1)
