@@ -50,8 +50,8 @@ class Bands:
         return signals.transpose(1, 2).flatten(2)[..., :samples]
 
 
-def tiny(seed: int = 0, **more: int) -> MossFormer:
-    torch.manual_seed(seed)
+def tiny() -> MossFormer:
+    torch.manual_seed(0)
     config = MossFormerConfig(
         in_channels=32,
         out_channels=32,
@@ -59,7 +59,6 @@ def tiny(seed: int = 0, **more: int) -> MossFormer:
         num_blocks=1,
         group_size=32,
         query_key_dim=32,
-        **more,
     )
     return MossFormer(config).eval()
 

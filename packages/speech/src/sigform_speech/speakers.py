@@ -26,8 +26,8 @@ SHARED_WEIGHT = 20.0
 FRAME_SECONDS = 0.032
 """Of the shared part, judged on its own, so that loud sounds do not outvote the rest."""
 
-DOMINANT = 4.0
-"""Times the energy of all other outputs (6 dB): an output's frames that show its voice."""
+DOMINANT = 2.0
+"""Times the energy of all other outputs (3 dB): an output's frames that show its voice."""
 
 VOICE_WEIGHT = 0.5
 """Of the voices' log-likelihood ratios: neighbouring seconds are less independent than assumed."""
