@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import sigform_core
-from sigform_core.reference import load_reference, read_config
+from sigform_core.reference import load_reference, load_views, read_config
 
 
 class Block(nn.Module):
@@ -88,6 +88,43 @@ def test_two_keys_for_one_parameter_are_refused() -> None:
     state = published() | {"ema.proj.bias": torch.zeros(2)}
     with pytest.raises(ValueError, match=r"proj\.bias twice \(again from ema\.proj\.bias\)"):
         load_reference(Block(), state, rename=lambda key: key.removeprefix("ema."))
+
+
+def views(block: Block) -> dict[str, Tensor]:
+    """The block's tensors as another program shapes them: its weight as a convolution."""
+    own = {f"net.{name}": value for name, value in block.state_dict().items() if name != "index"}
+    return own | {"net.proj.weight": block.state_dict()["proj.weight"].unsqueeze(2)}
+
+
+def test_views_are_filled_in_place() -> None:
+    state = views(Block())
+    block = Block()
+    loaded = load_views(
+        block, views(block), state | {"net.index": torch.ones(4)}, ignore=["*.index"]
+    )
+    assert loaded is block
+    assert not block.training
+    assert torch.equal(block.proj.weight, state["net.proj.weight"].squeeze(2))
+    assert torch.equal(block.norm.weight, state["net.norm.weight"])
+    assert block.proj.weight.requires_grad
+    assert torch.equal(block.index, torch.arange(4))
+
+
+def test_views_name_everything_that_does_not_fit() -> None:
+    state = views(Block())
+    del state["net.proj.bias"]
+    state["net.proj.weight"] = state["net.proj.weight"].squeeze(2)
+    state["head.weight"] = torch.zeros(1)
+    block = Block()
+    before = {name: value.clone() for name, value in block.state_dict().items()}
+    with pytest.raises(ValueError) as error:
+        load_views(block, views(block), state)
+    message = str(error.value)
+    assert "net.proj.bias missing" in message
+    assert "head.weight unexpected" in message
+    assert "net.proj.weight has shape (2, 3), needs (2, 3, 1)" in message
+    assert block.training
+    assert all(torch.equal(before[name], value) for name, value in block.state_dict().items())
 
 
 @dataclass(frozen=True)
