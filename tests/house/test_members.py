@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+BINARY = {".png", ".webp", ".flac", ".safetensors", ".lock"}
 MEMBERS = sorted(path.parent for path in ROOT.glob("*/*/pyproject.toml"))
 
 
@@ -21,7 +22,8 @@ def requirements(table: dict) -> list[str]:
 def test_members_are_those_of_the_house() -> None:
     names = {str(folder.relative_to(ROOT)) for folder in MEMBERS}
     assert {
-        "packages/forecast", "packages/superres", "shared/core", "shared/kit", "apps/suite",
+        "packages/forecast", "packages/speech", "packages/superres",
+        "shared/core", "shared/kit", "apps/suite",
     } <= names  # fmt: skip
 
 
@@ -80,7 +82,7 @@ def test_tracked_files_name_no_machine() -> None:
     absolute = re.compile(r"(?<![\w.])/(?:work|farm|root|home/\w+)/")
     for name in filter(None, listed.split("\0")):
         path = ROOT / name
-        if path.suffix in {".png", ".webp", ".safetensors", ".lock"} or not path.is_file():
+        if path.suffix in BINARY or not path.is_file():
             continue
         for number, line in enumerate(path.read_text("utf-8").splitlines(), 1):
             assert not absolute.search(line) or path == Path(__file__), f"{name}:{number}"

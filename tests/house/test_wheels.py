@@ -35,7 +35,8 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_each_member_has_a_wheel_with_its_licence(wheels: Path) -> None:
     names = {path.name.split("-")[0] for path in wheels.glob("*.whl")}
     assert {
-        "sigform", "sigform_core", "sigform_kit", "sigform_forecast", "sigform_superres",
+        "sigform", "sigform_core", "sigform_kit", "sigform_forecast", "sigform_speech",
+        "sigform_superres",
     } <= names  # fmt: skip
     for path in wheels.glob("*.whl"):
         inside = zipfile.ZipFile(path).namelist()
@@ -80,3 +81,11 @@ def test_superres_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None
     run(commands / "sigform-upscale", picture, folder=tmp_path)
     header = (tmp_path / "still_life_x4.png").read_bytes()[16:24]
     assert (header[:4], header[4:]) == ((800).to_bytes(4, "big"), (600).to_bytes(4, "big"))
+
+
+def test_speech_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
+    commands = installed("sigform-speech", wheels, tmp_path)
+    mixture = shutil.copy(EXAMPLES / "two_voices.flac", tmp_path)
+    run(commands / "sigform-separate", mixture, folder=tmp_path)
+    for number in (1, 2):
+        assert (tmp_path / f"two_voices_speaker{number}.flac").read_bytes()[:4] == b"fLaC"

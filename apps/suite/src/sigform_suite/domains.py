@@ -8,7 +8,11 @@ from dataclasses import dataclass
 GROUP = "sigform.apps"
 """Entry points of this group name a verb and its Click command."""
 
-INSTALLABLE = {"forecast": "sigform-forecast", "upscale": "sigform-superres"}
+INSTALLABLE = {
+    "forecast": "sigform-forecast",
+    "separate": "sigform-speech",
+    "upscale": "sigform-superres",
+}
 """The published domains: verb and distribution."""
 
 
