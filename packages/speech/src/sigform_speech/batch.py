@@ -79,7 +79,7 @@ def speakers_of(weights: str, asked: int | None) -> int:
         path = catalogue.find_weights(weights, asked)
         try:
             have = catalogue.speakers_of(path)
-        except ValueError:
+        except (ValueError, OSError):  # no file of ours
             from sigform_speech.upstream import load_any
 
             have = load_any(path).num_spks
@@ -128,7 +128,8 @@ def new_inputs(items: Sequence[Input], output: Path | None, common: Common) -> l
         path.with_suffix("")
         for item in items
         for path in sounds_of(item, output, ".wav", MOST_SPEAKERS)
-    } - {Path(STDOUT)}
+        if path.with_suffix("") != item.path.with_suffix("")
+    }
     earlier = [item for item in items if item.path.with_suffix("") in made]
     for item in earlier:
         common.console.detail(f"{item.path} is the output of another input; left out")

@@ -204,7 +204,7 @@ def evaluate(
               help="Training steps.")  # fmt: skip
 @click.option("--seconds", type=click.FloatRange(0.1), default=3.0, show_default=True,
               metavar="S", help="Length of a mixture.")  # fmt: skip
-@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1.5e-3,
+@click.option("--learning-rate", type=click.FloatRange(0, min_open=True), default=1e-3,
               show_default=True, metavar="RATE", help="Highest learning rate.")  # fmt: skip
 @click.option("--weight-decay", type=click.FloatRange(0), default=1e-2, show_default=True,
               metavar="RATE", help="Of the matrices, as AdamW has it.")  # fmt: skip
@@ -385,7 +385,9 @@ def doctor(common: Common) -> int:
     from sigform_kit.doctor import cache_folder, run_checks, standard_checks
     from sigform_speech.jobs import own_checks
 
-    names = ("sigform-speech", "sigform-core", "sigform-kit", "torch", "soundfile", "soxr")
+    names = (
+        "sigform-speech", "sigform-core", "sigform-kit", "torch", "soundfile", "soxr", "matplotlib",
+    )  # fmt: skip
     checks = [*standard_checks(*names, cache=cache_folder()), *own_checks()]
     return run_checks(checks, common.console)
 

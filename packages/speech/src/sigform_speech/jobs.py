@@ -353,7 +353,6 @@ def fetch_weights(name: str, on_progress: OnStage) -> Path:
 
 EXTRAS = (
     ("media", "av", "m4a, mp4, webm and other media files"),
-    ("plot", "matplotlib", "--plot"),
     ("metrics", "pesq", "PESQ in evaluate"),
     ("metrics", "pystoi", "STOI in evaluate"),
     ("librimix", "torchaudio", "train --librimix"),
