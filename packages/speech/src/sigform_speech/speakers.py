@@ -16,7 +16,7 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from sigform_speech.voices import ACTIVE, Stretch, VoiceModel, cepstra, frame_powers
+from sigform_speech.voices import ACTIVE, HOP_SECONDS, Stretch, VoiceModel, cepstra, frame_powers
 
 Float = NDArray[np.floating]
 
@@ -38,9 +38,21 @@ MOST_KNOWN, MOST_NEW = 30.0, 4.0
 FADING = 0.9
 """Of the loudest speech so far, what is expected of the next chunk at least."""
 
+BLOCK_FRAMES = 16
+"""Frames of the voices (a quarter of a second) after which a network may change its order."""
+
+CHANGE = 3.0
+"""Log-likelihood ratio that a change of order within a chunk costs."""
+
+ENOUGH = 2.0
+"""Seconds by which every voice must be known before a chunk's order is corrected within it."""
+
+FADE_SECONDS = 0.03
+"""Of a change of order."""
+
 
 class SpeakerOrder:
-    """The order of the outputs of one chunk after the other; S! orders are weighed.
+    """Puts the outputs of one chunk after the other into one order; S! orders are weighed.
 
     Chunks of outputs are to be of comparable level.
     """
@@ -49,28 +61,54 @@ class SpeakerOrder:
         self._orders = [list(order) for order in permutations(range(speakers))]
         self._sample_rate = sample_rate
         self._model = VoiceModel.load()
-        nobody = self._model.describe(np.zeros((0, len(self._model.mean))))
-        self._voices = [nobody] * speakers
+        D = len(self._model.between)
+        self._voices = Stretch(seconds=np.zeros(speakers), mean=np.zeros((speakers, D)))
         self._loud = 0.0  # energy of a frame of loud speech
 
-    def __call__(self, outputs: Float, before: Float) -> list[int]:
-        """The output (S, C, T) for each speaker.
+    def __call__(self, outputs: Float, before: Float) -> Float:
+        """outputs (S, C, T) of the network -> those of the speakers (S, C, T).
 
-        `before` (S, C, shared) are the speakers in order in the samples that outputs begin with,
-        as the last chunk gave them.
+        `before` (S, C, shared) are the speakers in the samples that outputs begin with, as the
+        last chunk gave them.
         """
         shared = before.shape[2]
+        outputs = self._straightened(outputs)
         agreement = self._agreement(before, outputs[..., :shared])
         heard = self._listen(outputs[..., shared:])
-        voices = [
-            [self._model.likelihood_ratio(known, new) for new in heard] for known in self._voices
-        ]
-        order, certainty = self._decide(agreement + VOICE_WEIGHT * np.array(voices))
-        for speaker, output in enumerate(order):
-            new = replace(heard[output], seconds=certainty * heard[output].seconds)
-            known = self._voices[speaker]
-            self._voices[speaker] = known.joined(new, most_seconds=MOST_KNOWN)
-        return order
+        heard = replace(heard, seconds=np.minimum(heard.seconds, MOST_NEW))
+        order, certainty = self._decide(agreement + self._compare(heard))
+        new = Stretch(seconds=certainty * heard.seconds[order], mean=heard.mean[order])
+        self._voices = self._voices.joined(new, most_seconds=MOST_KNOWN)
+        return outputs[order]
+
+    def _straightened(self, outputs: Float) -> Float:
+        """The outputs with the changes of order within them undone, where voices tell of any."""
+        if self._voices.seconds.min() < ENOUGH:
+            return outputs
+        S, _, T = outputs.shape
+        pairs = self._compare(self._listen(outputs, BLOCK_FRAMES))  # (blocks, speakers, outputs)
+        evidence = pairs[:, np.arange(S), self._orders].sum(axis=2)  # (blocks, orders)
+        path = cheapest_path(evidence, CHANGE)
+        if (path == path[0]).all():
+            return outputs
+        hop = round(HOP_SECONDS * self._sample_rate)
+        places = np.repeat(path, BLOCK_FRAMES * hop)
+        places = np.concatenate([places, np.full(max(0, T - len(places)), path[-1])])[:T]
+        size = round(FADE_SECONDS * self._sample_rate)
+        made = np.zeros_like(outputs)
+        for number in np.unique(path):
+            chosen = np.pad((places == number).astype(np.float32), size // 2, mode="edge")
+            total = np.concatenate([[0], np.cumsum(chosen, dtype=np.float64)])
+            width = 2 * (size // 2)
+            weight = (total[width : width + T] - total[:T]) / width
+            made += outputs[self._orders[number]] * weight.astype(np.float32)
+        return made
+
+    def _compare(self, heard: Stretch) -> Float:
+        """How much likelier each stretch (..., outputs) is by each speaker: (..., S, outputs)."""
+        known = Stretch(seconds=self._voices.seconds[:, None], mean=self._voices.mean[:, None])
+        new = Stretch(seconds=heard.seconds[..., None, :], mean=heard.mean[..., None, :, :])
+        return VOICE_WEIGHT * self._model.likelihood_ratio(known, new)
 
     def _decide(self, evidence: Float) -> tuple[list[int], float]:
         """The likeliest order by evidence (speakers, outputs), and how certain it is, 0 to 1."""
@@ -80,7 +118,7 @@ class SpeakerOrder:
         chances = np.exp(totals - totals.max())
         best = int(chances.argmax())
         guess = 1 / len(chances)
-        known = any(voice.seconds for voice in self._voices)
+        known = self._voices.seconds.any()
         certainty = (chances[best] / chances.sum() - guess) / (1 - guess) if known else 1.0
         return self._orders[best], float(certainty)
 
@@ -103,15 +141,40 @@ class SpeakerOrder:
         share = products[speech] / energy[speech, None, None]
         return SHARED_WEIGHT * FRAME_SECONDS * share.sum(axis=0)
 
-    def _listen(self, outputs: Float) -> list[Stretch]:
-        """What each output's voice sounds like where it speaks and no other does."""
+    def _listen(self, outputs: Float, block: int | None = None) -> Stretch:
+        """What each output's voice sounds like where it speaks and no other does: (S,) stretches.
+
+        With `block`, of every so many frames: (blocks, S).
+        """
         powers = frame_powers(outputs, self._sample_rate)  # (S, L, bins)
-        energy = powers.sum(axis=2) / powers.shape[2]
+        energy = powers.mean(axis=2)
         total = energy.sum(axis=0)
-        self._loud = max(FADING * self._loud, float(np.percentile(total, 95)))
-        heard = []
-        for own, power in zip(energy, powers, strict=True):
-            speech = (own > ACTIVE * self._loud) & (own > DOMINANT * (total - own))
-            new = self._model.describe(cepstra(power[speech], self._sample_rate))
-            heard.append(replace(new, seconds=min(new.seconds, MOST_NEW)))
-        return heard
+        loud = max(FADING * self._loud, float(np.percentile(total, 95)))
+        speech = (energy > ACTIVE * loud) & (energy > DOMINANT * (total - energy))
+        values = cepstra(powers, self._sample_rate)
+        if block is None:
+            self._loud = loud
+            return self._model.describe(values, speech)
+        missing = -len(total) % block
+        values = np.pad(values, ((0, 0), (0, missing), (0, 0)))
+        speech = np.pad(speech, ((0, 0), (0, missing)))
+        blocks = speech.shape[1] // block
+        return self._model.describe(
+            values.reshape(len(values), blocks, block, -1).swapaxes(0, 1),
+            speech.reshape(len(speech), blocks, block).swapaxes(0, 1),
+        )
+
+
+def cheapest_path(evidence: Float, change: float) -> NDArray[np.intp]:
+    """The path of most evidence (L, choices) when every change of choice costs: (L,)."""
+    best = np.zeros(evidence.shape[1])
+    came_from = np.zeros(evidence.shape, np.intp)
+    for place, now in enumerate(evidence):
+        stay = best >= best.max() - change
+        came_from[place] = np.where(stay, np.arange(len(best)), best.argmax())
+        best = np.maximum(best, best.max() - change) + now
+    path = np.empty(len(evidence), np.intp)
+    path[-1] = best.argmax()
+    for place in range(len(path) - 1, 0, -1):
+        path[place - 1] = came_from[place, path[place]]
+    return path

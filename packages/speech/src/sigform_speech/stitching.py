@@ -149,8 +149,7 @@ class StreamSeparator:
             return np.zeros((self.speakers, *mixture[:, skip:].shape), np.float32)
         outputs = self._run(mixture)[..., skip:]
         mixture = mixture[:, skip:]
-        order = self._order(outputs, self._tail)
-        outputs = outputs[order]
+        outputs = self._order(outputs, self._tail)
         gains = self._levels.gains(mixture, outputs)
         return outputs * gains.astype(np.float32)[:, None, None]
 

@@ -77,18 +77,20 @@ def _tables(sample_rate: int) -> tuple[Float, Float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Stretch:
-    """Speech of one voice: how much of it (seconds) and its mean description (D,)."""
+    """Speech of one voice: how much of it (seconds) and its mean description (..., D).
 
-    seconds: float
+    Many stretches, (...) of them, are one object.
+    """
+
+    seconds: Float
     mean: Float
 
     def joined(self, other: Stretch, *, most_seconds: float) -> Stretch:
         """Both together; what is older than `most_seconds` fades away."""
         seconds = self.seconds + other.seconds
-        if seconds == 0:
-            return self
-        mean = (self.seconds * self.mean + other.seconds * other.mean) / seconds
-        return Stretch(seconds=min(seconds, most_seconds), mean=mean)
+        share = np.divide(other.seconds, seconds, out=np.zeros_like(seconds), where=seconds > 0)
+        mean = self.mean + share[..., None] * (other.mean - self.mean)
+        return Stretch(seconds=np.minimum(seconds, most_seconds), mean=mean)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,25 +134,25 @@ class VoiceModel:
             between=np.clip(between, 1e-3, None),
         )
 
-    def describe(self, cepstra: Float) -> Stretch:
-        """The stretch that frames (L, CEPSTRUM) of one voice make, L >= 0."""
-        D = len(self.between)
-        if not len(cepstra):
-            return Stretch(seconds=0.0, mean=np.zeros(D))
-        mean = (cepstra.mean(axis=0) - self.mean) @ self.turn
-        return Stretch(seconds=len(cepstra) * HOP_SECONDS, mean=mean)
+    def describe(self, cepstra: Float, speech: NDArray[np.bool_]) -> Stretch:
+        """The stretches of frames (..., L, CEPSTRUM) where they are `speech` (..., L): (...)."""
+        count = speech.sum(axis=-1)
+        total = (cepstra * speech[..., None]).sum(axis=-2)
+        mean = total / np.maximum(count, 1)[..., None]
+        return Stretch(seconds=count * HOP_SECONDS, mean=(mean - self.mean) @ self.turn)
 
-    def likelihood_ratio(self, known: Stretch, new: Stretch) -> float:
-        """Natural logarithm of how much likelier `new` is by the speaker of `known` than not."""
-        if known.seconds == 0 or new.seconds == 0:
-            return 0.0
-        spread, noise = 1 / known.seconds, 1 / new.seconds
+    def likelihood_ratio(self, known: Stretch, new: Stretch) -> Float:
+        """How much likelier `new` is by the speaker of `known` than by anybody: (...).
+
+        As the natural logarithm of a ratio; 0 where either has no speech.
+        """
+        spread, noise = (1 / np.maximum(part.seconds, 1e-9)[..., None] for part in (known, new))
         trust = self.between / (self.between + spread)
         variance = trust * spread + noise
         anyone = self.between + noise
         same = (new.mean - trust * known.mean) ** 2 / variance + np.log(variance)
         other = new.mean**2 / anyone + np.log(anyone)
-        return float(0.5 * (other - same).sum())
+        return 0.5 * (other - same).sum(axis=-1)
 
 
 def _by_second(recording: Float, sample_rate: int) -> Float:
