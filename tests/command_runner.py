@@ -79,7 +79,9 @@ def undisturbed(folder: Path) -> Iterator[None]:
 
     before = state()
     yield
-    assert state() == before
+    after = state()
+    changed = [str(p) for p in before.keys() | after if before.get(p, ...) != after.get(p, ...)]
+    assert not changed, changed
 
 
 @contextlib.contextmanager

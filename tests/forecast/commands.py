@@ -5,20 +5,21 @@ Importing torch and Lightning takes seconds; the forked processes come from a se
 
 from __future__ import annotations
 
-import contextlib
-import io
 import multiprocessing
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from command_runner import Told, runner
+
+from sigform_forecast.cli import app
+from sigform_kit.running import run
 
 QUICK = ("--steps", "2", "--d-model", "8")
 PLAIN = ("--no-plot", "--no-report")
@@ -28,45 +29,7 @@ HASTY = ("--budget", "1s")
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["sigform_forecast.training", "sigform_forecast.cli"])
 
-
-@dataclass(frozen=True)
-class Told:
-    """How a command ended and what it said; `table` are the raw bytes of stdout."""
-
-    code: int
-    table: bytes
-    err: str
-
-    @property
-    def out(self) -> str:
-        return self.table.decode()
-
-    @property
-    def error(self) -> str:
-        """The one error line, without the name of the command."""
-        lines = [line for line in self.err.splitlines() if "error:" in line]
-        assert len(lines) == 1, self.err
-        assert "Traceback" not in self.err, self.err
-        start = "sigform-forecast: error: "
-        assert lines[0].startswith(start), lines[0]
-        return lines[0].removeprefix(start)
-
-
-def command(*args: object, stdin: bytes = b"") -> Told:
-    """Runs the command in this process."""
-    from sigform_forecast.cli import app
-    from sigform_kit.running import run
-
-    out = io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True)
-    err = io.StringIO()
-    before, sys.stdin = sys.stdin, io.TextIOWrapper(io.BytesIO(stdin), "utf-8")
-    try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = run(app, [str(arg) for arg in args])
-    finally:
-        sys.stdin = before
-    assert isinstance(out.buffer, io.BytesIO)
-    return Told(code, out.buffer.getvalue(), err.getvalue())
+command = runner(app)
 
 
 def start(*args: object, told: Path, env: Mapping[str, str] | None = None) -> BaseProcess:
@@ -86,9 +49,6 @@ def _forked(words: list[str], folder: Path, told: Path, env: dict[str, str]) -> 
     stream = os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
-    from sigform_forecast.cli import app
-    from sigform_kit.running import run
-
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     code = run(app, words)
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -112,19 +72,7 @@ def shell(*args: object, stdin: bytes = b"", module: str = "sigform_forecast") -
         timeout=120,
         check=False,
     )
-    return Told(done.returncode, done.stdout, done.stderr.decode())
-
-
-@contextlib.contextmanager
-def undisturbed(folder: Path) -> Iterator[None]:
-    """What happens inside leaves the folder exactly as it was."""
-
-    def state() -> dict[Path, bytes | None]:
-        return {p: p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
-
-    before = state()
-    yield
-    assert state() == before
+    return Told("sigform-forecast", done.returncode, done.stdout, done.stderr.decode())
 
 
 def weekly(rows: int = 90, start: str = "2024-01-01", **columns: object) -> pd.DataFrame:

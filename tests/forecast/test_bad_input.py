@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from command_runner import undisturbed
 from forecast.commands import (
     HASTY,
     PLAIN,
@@ -20,7 +21,6 @@ from forecast.commands import (
     finish,
     saved,
     start,
-    undisturbed,
     weekly,
 )
 
@@ -39,7 +39,7 @@ def refused(*args: object, code: int = 1) -> str:
     with undisturbed(Path()):
         told = command(*args)
     assert told.code == code, told.err
-    assert told.table == b""
+    assert told.raw == b""
     return told.error
 
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from forecast.commands import HASTY, PLAIN, Told, command, saved, undisturbed, weekly
+from command_runner import Told, undisturbed
+from forecast.commands import HASTY, PLAIN, command, saved, weekly
 
-from sigform_forecast.batch import stage_progress, threads_of
+from sigform_forecast.batch import threads_of
 from sigform_forecast.jobs import stem_of
-from sigform_kit.console import Console
 from sigform_kit.options import Common
 
 NAIVE = ("--model", "LastValue", "-n", "2", *HASTY)
@@ -177,23 +175,6 @@ def test_the_table_appears_last_so_that_it_stands_for_the_whole(monkeypatch):
     monkeypatch.setattr(os, "link", note)
     ran()
     assert appeared == ["data_forecast.md", "data_forecast.png", "data_forecast.csv"]
-
-
-def test_each_stage_has_a_bar_that_ends_with_it(monkeypatch):
-    told: list[object] = []
-
-    @contextlib.contextmanager
-    def progress(_: Console, label: str, total: int) -> Iterator[Callable[[], None]]:
-        told.append((label, total))
-        yield lambda: told.append("step")
-        told.append("end")
-
-    monkeypatch.setattr(Console, "progress", progress)
-    with stage_progress(Common()) as on_progress:
-        # Resumed at its second step, then a stage that stops before its last one.
-        for stage, step, steps in (("train", 2, 3), ("train", 3, 3), ("refit", 1, 9)):
-            on_progress(stage, step, steps)
-    assert told == [("train", 2), "step", "step", "end", ("refit", 9), "step", "end"]
 
 
 def test_an_interrupt_while_writing_leaves_nothing(monkeypatch):

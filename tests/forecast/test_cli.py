@@ -20,17 +20,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command_runner import Told, undisturbed
 from forecast.commands import (
     HASTY,
     PLAIN,
     QUICK,
-    Told,
     command,
     finish,
     saved,
     shell,
     start,
-    undisturbed,
     weekly,
 )
 

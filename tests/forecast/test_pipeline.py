@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from forecast.commands import HASTY, PLAIN, QUICK, command, saved, shell, undisturbed, weekly
+from command_runner import undisturbed
+from forecast.commands import HASTY, PLAIN, QUICK, command, saved, shell, weekly
 
 from sigform_forecast.reading import read_table
 
@@ -102,12 +103,12 @@ def test_stdin_to_stdout_is_bytes_in_and_bytes_out():
     words = ("-", "--model", "NLinear", *HASTY, "-n", "3")
     told = shell(*words, stdin=text)
     assert told.code == 0, told.err
-    table = pd.read_csv(io.BytesIO(told.table))
+    table = pd.read_csv(io.BytesIO(told.raw))
     assert list(table["ds"]) == ["2024-03-31", "2024-04-01", "2024-04-02"]
     assert "NLinear has the least error" in told.err or "forecasts these windows better" in told.err
     assert list(Path().iterdir()) == []
     same = command(*words, stdin=gzip.compress(text))
-    assert same.table == told.table
+    assert same.raw == told.raw
 
 
 def test_stdin_to_a_folder_is_named_after_stdin():

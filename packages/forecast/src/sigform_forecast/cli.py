@@ -15,8 +15,9 @@ from typing import Any
 import click
 
 from sigform_forecast import catalogue
-from sigform_forecast.batch import stage_progress, tasks_for, threads_of, work_through
+from sigform_forecast.batch import tasks_for, threads_of, work_through
 from sigform_forecast.jobs import Job, Reading, stem_of
+from sigform_kit.batch import stage_progress
 from sigform_kit.commands import App
 from sigform_kit.errors import InputError, UsageError, did_you_mean
 from sigform_kit.inputs import STDIN

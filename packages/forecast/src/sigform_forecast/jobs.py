@@ -107,6 +107,11 @@ class Task:
     source: Path
     targets: Targets
 
+    @property
+    def outputs(self) -> list[Path]:
+        """Every file that will be there."""
+        return self.targets.all
+
 
 def stem_of(source: Path) -> str:
     """The name of an input without its suffixes, to name outputs after."""
