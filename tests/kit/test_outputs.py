@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 
@@ -177,3 +178,22 @@ def test_a_dash_is_stdout(capfdbinary):
         temporary.write_bytes(b"\x00\xff")
     assert capfdbinary.readouterr().out == b"\x00\xff"
     assert not temporary.exists()
+
+
+def test_a_full_stdout_is_named():
+    with open("/dev/full", "w") as out, contextlib.redirect_stdout(out):  # noqa: PTH123
+        with pytest.raises(OSError, match="No space left") as caught:
+            write(Path("-"), "text" * 10_000)
+        with contextlib.suppress(OSError):
+            out.flush()
+    assert caught.value.filename == "stdout"
+
+
+def test_a_stdout_that_nobody_reads_stays_a_broken_pipe():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as out, contextlib.redirect_stdout(out):  # noqa: PTH123
+        with pytest.raises(BrokenPipeError):
+            write(Path("-"), "text" * 10_000)
+        with contextlib.suppress(OSError):
+            out.flush()

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Literal
+from typing import BinaryIO, Literal
 
 from sigform_kit.errors import InputError, UsageError
 
@@ -94,10 +94,8 @@ def output(
         with tempfile.TemporaryDirectory(prefix="sigform-") as folder:
             temporary = Path(folder, "stdout")
             yield temporary
-            sys.stdout.flush()
             with temporary.open("rb") as stream:
-                shutil.copyfileobj(stream, sys.stdout.buffer)
-            sys.stdout.buffer.flush()
+                _copy_to_stdout(stream)
         return
     check_target(path, policy, make_parents=make_parents)
     # A link stays a link: the file behind it is what is written.
@@ -123,6 +121,16 @@ def output(
         raise type(error)(error.errno, error.strerror, str(path)) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _copy_to_stdout(stream: BinaryIO) -> None:
+    try:
+        sys.stdout.flush()
+        shutil.copyfileobj(stream, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except OSError as error:
+        # A broken pipe stays one: its number makes the type.
+        raise OSError(error.errno, error.strerror, "stdout") from error
 
 
 def _exists(path: str | Path) -> InputError:
