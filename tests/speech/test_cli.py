@@ -218,7 +218,7 @@ def test_the_options_reach_the_separator(net, monkeypatch):
     assert seen == plain
     words = ("--device", "cpu", "--dtype", "bfloat16", "--threads", "3")
     chosen = {**plain, "device": "cpu", "dtype": "bfloat16", "threads": 3}
-    assert command("mix.wav", "--model", net, *words).error == "enough"
+    assert command("mix.wav", "--weights", net, *words).error == "enough"
     assert seen == chosen
     assert command("evaluate", "mix.wav", "-r", "mix.wav", "-w", net, *words).error == "enough"
     assert seen == {**chosen, "speakers": None}

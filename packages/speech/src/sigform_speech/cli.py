@@ -50,7 +50,7 @@ class Format(click.Choice[str]):
 
 
 weights_option = click.option(
-    "-w", "--weights", "--model", default="default", show_default=True, metavar="NAME|PATH",
+    "-w", "--weights", default="default", show_default=True, metavar="NAME|PATH",
     help="Shipped or published weights (see `models`), or a checkpoint of ours or of others.",
 )  # fmt: skip
 speakers_option = click.option(
