@@ -4,6 +4,7 @@ A network may give the speakers in another order for every chunk. Two things tel
 what the chunk shares with the one before, as its outputs there must be the same signals, and the
 voices, which are known from all chunks before. Both are log-likelihood ratios and add up, so each
 counts as much as it has to say: nothing where the shared part is silent, or nobody spoke yet.
+Where the voices say that the network changed its order within a chunk, that is undone first.
 
 Shapes: S speakers, C channels, T samples.
 """
@@ -41,7 +42,7 @@ FADING = 0.9
 BLOCK_FRAMES = 16
 """Frames of the voices (a quarter of a second) after which a network may change its order."""
 
-CHANGE = 3.0
+CHANGE = 4.5
 """Log-likelihood ratio that a change of order within a chunk costs."""
 
 ENOUGH = 2.0
