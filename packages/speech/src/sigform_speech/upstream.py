@@ -7,10 +7,11 @@ attention that is not causal, and the sample rate of each source.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,14 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sigform_core.download import (
-    DownloadError,
-    _check_address,
-    _fetch,
-    _locked,
-    _sha256_of,
-    download,
-)
+from sigform_core.download import DownloadError, Progress, download
 from sigform_core.weights import cache_folder, is_weight_file, load_torch_checkpoint
 from sigform_speech.catalogue import POINTER, PublishedWeights, published
 from sigform_speech.mossformer import ROTARY_CHANNELS, MossFormer, MossFormerConfig
@@ -33,7 +27,6 @@ from sigform_speech.mossformer2 import MossFormer2, MossFormer2Config
 from sigform_speech.networks import Network, load_network, save_network
 
 State = Mapping[str, Tensor]
-Progress = Callable[[int, int | None], None]
 
 SHELL = "mask_net.mdl.att_mdl.mossformerM"
 SHELL2 = "model.mask_net.mdl.intra_mdl.mossformerM"
@@ -137,7 +130,12 @@ def fetch(name: str, base_url: str | None = None, *, progress: Progress | None =
     files = list(entry.files)
     try:
         for file in files:
-            target = _download(f"{address}/{file}", folder / file, entry.sha256.get(file), progress)
+            target = download(
+                f"{address}/{file}",
+                folder / file,
+                sha256=entry.sha256.get(file),
+                progress=progress,
+            )
             if file == POINTER:
                 files.append(_pointed(target).name)
     except DownloadError as error:
@@ -347,24 +345,6 @@ def _derived(network: Network) -> dict[str, Tensor]:
     return derived
 
 
-def _download(url: str, target: Path, sha256: str | None, progress: Progress | None) -> Path:
-    """`download`, where an unknown SHA-256 is that of what comes first, or lies there already."""
-    record = target.with_name(f"{target.name}.sha256")
-    if sha256 is None and record.exists():
-        sha256 = record.read_text().strip()
-    if sha256 is not None:
-        return download(url, target, sha256=sha256, progress=progress)
-    _check_address(url)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(target.with_name(f".{target.name}.lock")):
-        if not target.exists():
-            part = target.with_name(f"{target.name}.part")
-            _fetch(url, part, target, "unknown", None, progress)
-            part.replace(target)
-        record.write_text(f"{_sha256_of(target)}\n")
-    return target
-
-
 def _check(network: Network, entry: PublishedWeights) -> None:
     for what in ("num_spks", "sample_rate"):
         wanted = entry.speakers if what == "num_spks" else entry.sample_rate
@@ -380,7 +360,9 @@ def _card(entry: PublishedWeights, folder: Path, files: list[str]) -> dict[str, 
         "trained_on": entry.trained_on,
         "si_sdri": dict(entry.si_sdri),
         "from": entry.address,
-        "sha256": {file: _sha256_of(folder / file) for file in files},
+        "sha256": {
+            file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files
+        },
     }
 
 

@@ -37,14 +37,16 @@ def download(
     url: str,
     target: Path,
     *,
-    sha256: str,
+    sha256: str | None,
     size: int | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Fetch `url` to `target` unless it is there already, and return `target`.
 
     The bytes go to `<target>.part`, which a later call resumes, and become `target` only when
-    their SHA-256 is `sha256` (hex); two processes asking for one target wait for each other.
+    their SHA-256 is `sha256` (hex); two processes asking for one target wait for each other. None
+    is for what nobody tells: the SHA-256 of what comes first, or lies there already, is written to
+    `<target>.sha256`, to which later calls hold it.
     `progress(done, total)` counts bytes; `size` is the total when the server does not tell it.
     Only https is fetched, and http from this machine.
 
@@ -54,15 +56,22 @@ def download(
     _check_address(url)
     target.parent.mkdir(parents=True, exist_ok=True)
     with _locked(target.with_name(f".{target.name}.lock")):
+        record = target.with_name(f"{target.name}.sha256")
+        if sha256 is None and record.exists():
+            sha256 = record.read_text().strip()
         if target.exists():
             found = _sha256_of(target)
-            if found != sha256:
+            if sha256 is None:
+                record.write_text(f"{found}\n")
+            elif found != sha256:
                 raise ValueError(f"{target} has SHA-256 {found}; needs {sha256}: delete it first")
             return target
         part = target.with_name(f"{target.name}.part")
         _fetch(url, part, target, sha256, size, progress)
         found = _sha256_of(part)
-        if found != sha256:
+        if sha256 is None:
+            record.write_text(f"{found}\n")
+        elif found != sha256:
             part.unlink()
             raise ValueError(f"{url} has SHA-256 {found}; needs {sha256}: nothing was kept")
         part.replace(target)
@@ -70,7 +79,12 @@ def download(
 
 
 def _fetch(
-    url: str, part: Path, target: Path, sha256: str, size: int | None, progress: Progress | None
+    url: str,
+    part: Path,
+    target: Path,
+    sha256: str | None,
+    size: int | None,
+    progress: Progress | None,
 ) -> None:
     """Fill `part` with all of `url`, trying again from where it was cut off."""
     attempt = 0
@@ -91,7 +105,7 @@ def _fetch(
         if attempt > len(_PAUSES):
             raise DownloadError(
                 f"could not reach the network for {url} ({reason}); without it, put the file "
-                f"with SHA-256 {sha256} at {target}"
+                f"{f'with SHA-256 {sha256} ' if sha256 else ''}at {target}"
             )
         time.sleep(_PAUSES[max(0, attempt - 1)])
 
