@@ -16,7 +16,6 @@ from sigform_speech.mossformer2 import (
     MossFormer2,
     MossFormer2Config,
     Projection,
-    convolve_every_other,
     project_normed,
 )
 
@@ -131,14 +130,6 @@ def test_dense_memory_is_the_published_one() -> None:
                 out = getattr(memory, f"prelu{name}")(norm(out))
                 skip = torch.cat([out, skip], dim=1)
             assert relative(memory(x), out.squeeze(3).transpose(1, 2)) < 1e-5
-
-
-@pytest.mark.parametrize("length", [1, 2, 37, 80])
-def test_every_other_frame(length: int) -> None:
-    torch.manual_seed(0)
-    x, kernels = torch.randn(2, length, 5), torch.randn(5, 1, 39)
-    wanted = F.conv1d(x.transpose(1, 2), kernels, padding=38, dilation=2, groups=5)
-    assert relative(convolve_every_other(x, kernels), wanted.transpose(1, 2)) < 1e-5
 
 
 def test_projections_at_once_are_each_alone() -> None:

@@ -170,19 +170,19 @@ def project(x: Tensor, modules: Sequence[ConvModule]) -> Tensor:
     return F.dropout(hidden, modules[0].dropout, modules[0].training)
 
 
-def convolve_frames(x: Tensor, kernels: Tensor, *, skip: bool = False, dilation: int = 1) -> Tensor:
+def convolve_frames(x: Tensor, kernels: Tensor, *, skip: bool = False) -> Tensor:
     """Depthwise convolution along L of x (B, L, M), kernels (M, 1, k) with k odd; zeros beyond.
 
     With `skip` x is added.
     """
     if not skip:
-        return depthwise(x, kernels, dilation=dilation)
+        return depthwise(x, kernels)
     if x.dtype != torch.float32:
         # One and a small weight, rounded to 16 bits together, would lose the weight.
-        return x + depthwise(x, kernels, dilation=dilation)
+        return x + depthwise(x, kernels)
     middle = kernels.shape[-1] // 2
     ones = F.pad(kernels.new_ones(1), (middle, middle))
-    return depthwise(x, kernels + ones, dilation=dilation)
+    return depthwise(x, kernels + ones)
 
 
 class OffsetScale(nn.Module):

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sigform_core.depthwise import depthwise
 from sigform_core.linear import linear
 from sigform_core.reference import load_views, read_config
 from sigform_speech.mossformer import (
@@ -32,7 +33,6 @@ from sigform_speech.mossformer import (
     Names,
     block_turns,
     convolve_frames,
-    pad_frames,
     published_views,
 )
 
@@ -170,20 +170,9 @@ class DenseMemory(nn.Module):
         out = channel_prelu(norm_frames(out, self.norm1), self.prelu1)
         pairs = torch.cat([out, x], dim=-1)  # (B, L, 2 C)
         kernels = self.conv2.weight.view(-1, 1, MEMORY)  # (2 C, 1, 39)
-        pairs = convolve_every_other(pairs, kernels)
+        pairs = depthwise(pairs, kernels, dilation=2)
         out = pairs[..., 0::2] + pairs[..., 1::2]
         return channel_prelu(norm_frames(out, self.norm2), self.prelu2)
-
-
-def convolve_every_other(x: Tensor, kernels: Tensor) -> Tensor:
-    """`convolve_frames` with kernels that span every other frame (a dilation of 2).
-
-    Even and odd frames are signals without gaps, which oneDNN convolves a hundred times as fast.
-    """
-    B, L, M = x.shape
-    halves = pad_frames(x, 2).view(B, -1, 2, M).transpose(1, 2).contiguous()  # (B, 2, L / 2, M)
-    out = convolve_frames(halves.view(2 * B, -1, M), kernels).view_as(halves)
-    return out.transpose(1, 2).reshape(B, -1, M)[:, :L]
 
 
 def norm_frames(x: Tensor, norm: nn.InstanceNorm2d) -> Tensor:
