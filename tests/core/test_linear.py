@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigform_core import linear as module
-from sigform_core.linear import Linear, is_onednn_faster, linear
+from sigform_core.linear import Linear, is_onednn_faster, linear, product
 
 
 @pytest.fixture
@@ -145,3 +145,32 @@ def test_which_processors(
         with monkeypatch.context() as patch:
             patch.setattr(library, "is_available", lambda: False)
             assert asks() is False
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("has_total", [True, False])
+def test_batched_products(batch: int, has_total: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not torch.backends.mkldnn.is_available():
+        return
+    monkeypatch.setattr(module, "ONEDNN_BATCHED", 0)
+    monkeypatch.setattr(module, "is_onednn_faster", lambda: True)
+    went: list[Tensor] = []
+    mix_rows = module._mix_rows
+    monkeypatch.setattr(module, "_mix_rows", lambda a, b: went.append(a) or mix_rows(a, b))
+    a, b = torch.randn(batch, 7, 5), torch.randn(batch, 9, 5).transpose(1, 2)
+    total = torch.randn(batch, 7, 9) if has_total else None
+    wanted = torch.bmm(a, b) if total is None else total + torch.bmm(a, b)
+    with torch.inference_mode():
+        found = product(a, b, None if total is None else total.clone())
+    assert len(went) == batch
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_a_product_that_is_learnt_keeps_its_gradient() -> None:
+    a, b = torch.randn(2, 3, 4, requires_grad=True), torch.randn(2, 4, 5, requires_grad=True)
+    total = torch.zeros(2, 3, 5)
+    torch.testing.assert_close(product(a, b, total), torch.bmm(a, b))
+    assert not total.any(), "only where nothing is learnt may it be overwritten"
+    product(a, b).sum().backward()
+    assert a.grad is not None
+    assert b.grad is not None

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigform_core.depthwise import depthwise
-from sigform_core.linear import linear
+from sigform_core.linear import linear, product
 from sigform_core.reference import load_views, read_config
 from sigform_core.rotary import rotary_turns, rotate
 
@@ -253,9 +253,9 @@ class GatedAttention(nn.Module):
             before = F.pad(before[:, :-1], (0, 0, 0, 0, 1, 0)).flatten(0, 1)
             over_all = torch.bmm(lin_q.reshape(-1, P, lin_q.shape[-1]), before)
         else:
-            products = torch.bmm((lin_k / L).transpose(1, 2), values)  # (B, D, E)
-            over_all = torch.bmm(lin_q, products).view(-1, P, E)
-        return torch.baddbmm(over_all, scores, grouped).view(B, -1, E)[:, :L]
+            products = product((lin_k / L).transpose(1, 2), values)  # (B, D, E)
+            over_all = product(lin_q, products).view(-1, P, E)
+        return product(scores, grouped, over_all).view(B, -1, E)[:, :L]
 
 
 class MaskNet(nn.Module):

@@ -15,6 +15,9 @@ from torch.nn import functional as F
 ONEDNN_PRODUCTS = 1 << 20
 """Multiplications below which handing over to oneDNN costs more than it saves."""
 
+ONEDNN_BATCHED = 1 << 24
+"""The same for each of a batch of products, which are handed over one by one."""
+
 
 @cache
 def is_onednn_faster() -> bool:
@@ -32,12 +35,39 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     and the weight only, and has no gradient of its own there.
     """
     large = x.numel() * weight.shape[0] >= ONEDNN_PRODUCTS
-    plain = x.dtype == weight.dtype == torch.float32 and x.device.type == "cpu"
-    traced = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
-    if not (large and plain and not traced and is_onednn_faster()):
+    if not (large and _by_onednn(x, weight)):
         return F.linear(x, weight, bias)
     tokens = x.reshape(-1, x.shape[-1])  # (T, D)
     return _OneDnnLinear.apply(tokens, weight, bias).view(*x.shape[:-1], -1)  # pyright: ignore
+
+
+def product(a: Tensor, b: Tensor, total: Tensor | None = None) -> Tensor:
+    """`torch.bmm`: a (B, M, K), b (B, K, N) -> (B, M, N), added to `total` if there is one.
+
+    Goes through oneDNN as in `linear` where no gradients are kept; `total` is then overwritten.
+    """
+    large = a.shape[1] * a.shape[2] * b.shape[2] >= ONEDNN_BATCHED
+    if torch.is_grad_enabled() or not (large and _by_onednn(a, b)):
+        return torch.bmm(a, b) if total is None else torch.baddbmm(total, a, b)
+    parts = (_mix_rows(left, right) for left, right in zip(a, b, strict=True))
+    if total is not None:
+        for one, part in zip(total, parts, strict=True):
+            one += part
+        return total
+    return next(parts).unsqueeze(0) if len(a) == 1 else torch.stack(list(parts))
+
+
+def _by_onednn(a: Tensor, b: Tensor) -> bool:
+    plain = a.dtype == b.dtype == torch.float32 and a.device.type == "cpu"
+    traced = torch.compiler.is_compiling() or torch.is_autocast_enabled("cpu")
+    return plain and not traced and is_onednn_faster()
+
+
+def _mix_rows(a: Tensor, b: Tensor) -> Tensor:
+    """a (M, K), b (K, N) -> (M, N): rows of b are the channels of an image of N pixels."""
+    rows = b.contiguous()[None, :, :, None]  # (1, K, N, 1)
+    kernels = a[:, :, None, None]  # (M, K, 1, 1)
+    return torch.mkldnn_convolution(rows, kernels, None, (0, 0), (1, 1), (1, 1), 1)[0, :, :, 0]
 
 
 class Linear(nn.Linear):
