@@ -91,15 +91,17 @@ def _look(path: Path) -> Recording:
 
 
 def hold_out(
-    voices: Sequence[Voice], seed: int, share: float = 0.1
+    voices: Sequence[Voice], seed: int, share: float = 0.1, *, least: int = 2
 ) -> tuple[list[Voice], list[Voice]]:
-    """Speakers to train on and others to validate on, drawn by the seed; two of each at least.
+    """Speakers to train on and others to validate on, drawn by the seed; `least` of each or more.
 
-    Raises ValueError for fewer than four speakers.
+    Raises ValueError for fewer than twice as many speakers.
     """
-    if len(voices) < 4:
-        raise ValueError(f"{len(voices)} speakers are given; needs 4 to hold two of them out")
-    count = max(2, min(len(voices) - 2, round(share * len(voices))))
+    if len(voices) < 2 * least:
+        raise ValueError(
+            f"{len(voices)} speakers are given; needs {2 * least} to hold {least} of them out"
+        )
+    count = max(least, min(len(voices) - least, round(share * len(voices))))
     held = set(np.random.default_rng(seed).permutation(len(voices))[:count].tolist())
     train = [voice for number, voice in enumerate(voices) if number not in held]
     return train, [voices[number] for number in sorted(held)]
@@ -117,6 +119,8 @@ class Mixing:
     def __post_init__(self) -> None:
         if self.seconds <= 0:
             raise ValueError(f"seconds is {self.seconds}; needs more than 0")
+        if self.gain_db < 0:
+            raise ValueError(f"gain_db is {self.gain_db}; needs 0 or more")
         if not 0 <= self.speed < 0.5 or not 0 <= self.turns <= 1:
             raise ValueError(
                 f"speed is {self.speed} and turns {self.turns}; needs shares, speed below 0.5"
@@ -126,7 +130,8 @@ class Mixing:
 class DynamicMixtures(Dataset[tuple[Tensor, Tensor]]):
     """Mixtures of different speakers: (mixture (T,), sources (S, T)), float32.
 
-    The mixture is the sum of the sources. Raises ValueError with fewer voices than speakers.
+    The mixture is the sum of the sources. Raises ValueError with fewer voices than speakers, and
+    InputError for a recording that cannot be read.
     """
 
     def __init__(
@@ -153,6 +158,8 @@ class DynamicMixtures(Dataset[tuple[Tensor, Tensor]]):
         return self.items
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if not 0 <= index < self.items:
+            raise IndexError(f"index is {index}; needs one of {self.items} mixtures")
         random = np.random.default_rng([self.seed, index])
         chosen = random.choice(len(self.voices), self.speakers, replace=False)
         sources = np.stack([self._speak(self.voices[number], random) for number in chosen])
@@ -215,8 +222,10 @@ class LibriMixCrops(Dataset[tuple[Tensor, Tensor]]):
     """Crops of a LibriMix set as its authors mixed it: (mixture (T,), sources (S, T)).
 
     `root` holds `Libri2Mix` or `Libri3Mix` (or is one), `subset` is train-100, train-360, dev or
-    test; read by torchaudio's dataset. Raises InputError when it is not there, ImportError
-    without torchaudio.
+    test; torchaudio's dataset knows the layout. Without `seconds` mixtures are whole; with `items`
+    that many of them are taken, from all over the set. Raises InputError when the set is not there
+    or a file does not fit its mixture, ValueError for a rate that LibriMix does not have,
+    ImportError without torchaudio.
     """
 
     def __init__(
@@ -228,6 +237,7 @@ class LibriMixCrops(Dataset[tuple[Tensor, Tensor]]):
         sample_rate: int,
         seed: int,
         seconds: float | None,
+        items: int | None = None,
     ) -> None:
         try:
             from torchaudio.datasets import LibriMix
@@ -235,27 +245,45 @@ class LibriMixCrops(Dataset[tuple[Tensor, Tensor]]):
             raise ImportError(
                 "LibriMix needs torchaudio; install it: pip install 'sigform-speech[librimix]'"
             ) from error
-        self.set = LibriMix(root, subset, speakers, sample_rate, "sep_clean", "min")
+        name = f"Libri{speakers}Mix"
+        holder = root.resolve().parent if root.resolve().name == name else root
+        try:
+            self.set = LibriMix(holder, subset, speakers, sample_rate, "sep_clean", "min")
+        except RuntimeError as error:
+            raise InputError(
+                f"{root} has no folder {name}; needs LibriMix as it was made"
+            ) from error
         if not len(self.set):
-            raise InputError(f"{root} has no mixtures of LibriMix's {subset}")
+            raise InputError(f"{self.set.mix_dir} has no mixtures; needs LibriMix's {subset}")
+        count = len(self.set)
+        self.chosen = np.linspace(
+            0, count, min(items or count, count), endpoint=False, dtype=int
+        ).tolist()
+        self.sample_rate = sample_rate
         self.seed = seed
         self.samples = None if seconds is None else round(seconds * sample_rate)
 
     def __len__(self) -> int:
-        return len(self.set)
+        return len(self.chosen)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        _, mixture, parts = self.set[index]
-        sources = torch.cat(list(parts))
-        mixture = mixture[0]
-        if self.samples is None:
-            return mixture, sources
-        room = max(0, len(mixture) - self.samples)
-        start = int(np.random.default_rng([self.seed, index]).integers(0, room + 1))
-        cut = slice(start, start + self.samples)
-        missing = max(0, self.samples - len(mixture))
-        pad = torch.nn.functional.pad
-        return pad(mixture[cut], (0, missing)), pad(sources[:, cut], (0, missing))
+        # The set's own reading needs TorchCodec with FFmpeg, and reads whole files for a crop.
+        _, mixture, sources = self.set.get_metadata(self.chosen[index])
+        files = [_look(self.set.root / path) for path in (mixture, *sources)]
+        frames = files[0].frames
+        for file in files:
+            if (file.frames, file.sample_rate) != (frames, self.sample_rate):
+                raise InputError(
+                    f"{file.path} has {file.frames} samples at {file.sample_rate} Hz; "
+                    f"needs {frames} at {self.sample_rate} Hz as its mixture"
+                )
+        wanted = frames if self.samples is None else min(frames, self.samples)
+        random = np.random.default_rng([self.seed, index])
+        start = int(random.integers(0, frames - wanted + 1))
+        crops = torch.from_numpy(np.stack([read_span(file, start, wanted) for file in files]))
+        if self.samples is not None:
+            crops = torch.nn.functional.pad(crops, (0, self.samples - wanted))
+        return crops[0], crops[1:]
 
 
 def _rms(samples: Float) -> NDArray[np.floating]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,13 +138,13 @@ def _mixtures(
     }
     if librimix is not None:
         train = LibriMixCrops(folder, librimix, seconds=recipe.seconds, **shape)
-        held = LibriMixCrops(folder, "dev", seconds=None, **shape)
+        held = LibriMixCrops(folder, "dev", seconds=None, items=recipe.validation_items, **shape)
         return train, held, (len(train), len(held))
     voices = find_voices(folder)
     if validation is not None:
         others = find_voices(validation)
     else:
-        voices, others = hold_out(voices, recipe.seed)
+        voices, others = hold_out(voices, recipe.seed, least=network.num_spks)
     return (
         DynamicMixtures(voices, mixing=_mixing(recipe), **shape),
         DynamicMixtures(
@@ -164,5 +163,3 @@ def _mixing(recipe: Recipe) -> Mixing:
     return Mixing(
         seconds=recipe.seconds, gain_db=recipe.gain_db, speed=recipe.speed, turns=recipe.turns
     )
-
-
