@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigform_core import linear as module
-from sigform_core.linear import Linear, is_onednn_faster, linear, product
+from sigform_core.linear import Linear, is_onednn_faster, linear, product, solve
 
 
 @pytest.fixture
@@ -174,3 +174,14 @@ def test_a_product_that_is_learnt_keeps_its_gradient() -> None:
     product(a, b).sum().backward()
     assert a.grad is not None
     assert b.grad is not None
+
+
+def test_equations_are_solved_on_several_threads() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        matrices = torch.randn(2, 512, 512, dtype=torch.float64) + 50 * torch.eye(512).double()
+        wanted = torch.randn(2, 512, 1, dtype=torch.float64)
+        torch.testing.assert_close(solve(matrices, matrices @ wanted), wanted)
+    finally:
+        torch.set_num_threads(before)

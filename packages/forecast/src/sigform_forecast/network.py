@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from sigform_core.linear import solve
 from sigform_forecast.informer import Informer, InformerConfig
 from sigform_forecast.panel import Batch
 
@@ -158,8 +159,8 @@ class SeasonalProfile(nn.Module):
         unit = gram.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]  # (T, 1, 1)
         # Windows that never move have no gram at all; this keeps their solution at zero.
         unit = unit + torch.finfo(torch.float32).tiny
-        shared = torch.linalg.solve(gram.sum(0) + RIDGE * unit.sum() * one, cross.sum(0))  # (K, 1)
-        own = torch.linalg.solve(gram + SHRINKAGE * unit * one, cross - gram @ shared)
+        shared = solve(gram.sum(0) + RIDGE * unit.sum() * one, cross.sum(0))  # (K, 1)
+        own = solve(gram + SHRINKAGE * unit * one, cross - gram @ shared)
         self.weight.copy_((shared + own).squeeze(2).float())
 
 

@@ -17,6 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sigform_core.linear import solve
+
 LIMIT = 1e-10
 """Of the estimate's energy, as which target and distortion count at least: ratios to ±100 dB."""
 
@@ -72,7 +74,7 @@ def sdr(estimate: Tensor, reference: Tensor) -> Tensor:
     cross = cross[..., :FILTER]
     lags = torch.arange(FILTER)
     toeplitz = own[..., (lags[:, None] - lags).abs()]
-    taps = torch.linalg.solve(toeplitz, cross)
+    taps = solve(toeplitz, cross.unsqueeze(-1)).squeeze(-1)
     target = (cross * taps).sum(-1).clamp(LIMIT, 1 - LIMIT)  # of the estimate's energy
     return 10 * torch.log10(target / (1 - target))
 

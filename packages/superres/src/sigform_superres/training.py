@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from sigform_core.linear import solve
 from sigform_core.training import OnProgress, StepSampler, TrainResult, TrainSettings, fit
 from sigform_core.weights import load_torch_checkpoint
 from sigform_superres.convolution import Conv2d
@@ -174,7 +175,7 @@ def solve_upsampling(network: Network, crops: Iterable[tuple[Tensor, Tensor]]) -
     finally:
         hook.remove()
     ridge = RIDGE * products.diagonal().mean() * torch.eye(len(products), dtype=torch.float64)
-    solution = torch.linalg.solve(products + ridge, answers)  # (9 * C + 1, s * s * 3)
+    solution = solve(products + ridge, answers)  # (9 * C + 1, s * s * 3)
     last.weight.copy_(solution[:-1].T.reshape(last.weight.shape))
     if last.bias is None:
         raise ValueError("the last convolution has no bias; needs one")
