@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import signal
 
+from sigform_eeg.channels import hold_over
+from sigform_eeg.recording import Recording, open_recording
 from sigform_eeg.trials import Trials
 from sigform_kit.errors import InputError
 
 if TYPE_CHECKING:
-    pass
+    from mne.io import BaseRaw
 
 STOPBAND_DB = 60.0
 """By which the resampler weakens what would fold into the band."""
@@ -218,6 +220,20 @@ class Resampler:
             self._first = self._made = 0
 
 
+def keep_of(preprocessing: Preprocessing, rate: float) -> float:
+    """Hz up to which a resampler from `rate` leaves the band and its flank alone.
+
+    Raises ValueError for a rate too low for the band.
+    """
+    slower, high = min(rate, preprocessing.sample_rate), preprocessing.high
+    if not high < slower / 2:
+        raise ValueError(
+            f"the sample rate is {rate:g} Hz; needs more than {2 * high:g} Hz for a band up to "
+            f"{high:g} Hz"
+        )
+    return min(1.25 * high, (high + slower / 2) / 2)
+
+
 class Conditioner:
     """Resampler and filter in one: chunks (C, n) at `rate` -> (C, m) at the preprocessing's rate.
 
@@ -226,13 +242,7 @@ class Conditioner:
     """
 
     def __init__(self, preprocessing: Preprocessing, n_channels: int, rate: float) -> None:
-        slower = min(rate, preprocessing.sample_rate)
-        if not preprocessing.high < slower / 2:
-            raise ValueError(
-                f"the sample rate is {rate:g} Hz; needs more than {2 * preprocessing.high:g} Hz "
-                f"for a band up to {preprocessing.high:g} Hz"
-            )
-        keep = min(1.25 * preprocessing.high, (preprocessing.high + slower / 2) / 2)
+        keep = keep_of(preprocessing, rate)
         self._resampler = Resampler(n_channels, rate, preprocessing.sample_rate, keep)
         self._filter = CausalFilter(preprocessing, n_channels, preprocessing.sample_rate)
         self._last = np.zeros((n_channels, 1), np.float32)
@@ -250,10 +260,7 @@ class Conditioner:
         if chunk.shape[1] == 0:
             return chunk
         if not np.isfinite(chunk).all():
-            joined = np.concatenate([self._last, chunk], axis=1)
-            place = np.where(np.isfinite(joined), np.arange(joined.shape[1]), 0)
-            place = np.maximum.accumulate(place, axis=1)
-            chunk = np.take_along_axis(joined, place, axis=1)[:, 1:]
+            chunk = hold_over(np.concatenate([self._last, chunk], axis=1))[:, 1:]
         self._last = chunk[:, -1:].copy()
         return chunk
 
@@ -307,6 +314,21 @@ def prepare(trials: Trials, preprocessing: Preprocessing) -> Trials:
         sample_rate=rate,
         start=preprocessing.start,
     )
+
+
+def prepare_raw(raw: BaseRaw | Recording, preprocessing: Preprocessing) -> tuple[Float, float]:
+    """A continuous recording as a network sees it: signals (C, T) and their rate in Hz.
+
+    It is read and filtered piece by piece. Raises InputError for missing channels, and for a rate
+    too low for the band.
+    """
+    recording = raw if isinstance(raw, Recording) else open_recording(raw, preprocessing.channels)
+    try:
+        conditioner = Conditioner(preprocessing, len(recording.channels), recording.rate)
+    except ValueError as error:
+        raise InputError(f"{recording.where}: {error}") from error
+    parts = [conditioner(block) for block in recording.blocks()]
+    return np.concatenate([*parts, conditioner.finish()], axis=1), preprocessing.sample_rate
 
 
 def _check_chunk(chunk: Float, n_channels: int) -> None:

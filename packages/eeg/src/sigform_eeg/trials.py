@@ -5,7 +5,7 @@ Letters of shapes: n trials, C channels, T samples.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -137,14 +137,18 @@ def common_channels(subjects: Sequence[Trials]) -> tuple[str, ...]:
     return tuple(name for name in subjects[0].channels if name in shared)
 
 
-def check_trainable(trials: Trials, where: str, least: int = LEAST_TRIALS) -> None:
+def check_counts(counts: Mapping[str, int], where: str, least: int = LEAST_TRIALS) -> None:
     """Raises InputError, naming `where`, for one class only or fewer than `least` trials of one."""
-    counts = trials.count()
     told = ", ".join(f"{name} {number}" for name, number in counts.items())
     if sum(number > 0 for number in counts.values()) < 2:
         raise InputError(f"{where}: trials are of one class only ({told}); needs two or more")
     if min(counts.values()) < least:
         raise InputError(f"{where}: too few trials ({told}); needs {least} or more of each class")
+
+
+def check_trainable(trials: Trials, where: str, least: int = LEAST_TRIALS) -> None:
+    """Raises what `check_counts` does."""
+    check_counts(trials.count(), where, least)
 
 
 def _plural(count: int, noun: str) -> str:
