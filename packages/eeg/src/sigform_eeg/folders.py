@@ -16,6 +16,7 @@ from sigform_kit.errors import InputError
 EPOCHS = ".npz"
 
 _BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:.*?_run-(\d+))?")
+_LATER_SPLIT = re.compile(r"(?:raw|eeg)-\d+\.fif|_split-(?!01)\d+_.*\.fif")
 _PREFIX = re.compile(r"([A-Za-z]+\d+)[_-]?R(\d+)$")
 
 
@@ -40,11 +41,8 @@ def find_sources(place: Path) -> list[Source]:
     """
     if not place.exists():
         raise InputError(f"{place}: no such file or folder")
-    if _is_recording(place):
+    if _is_recording(place) or place.is_file():
         return [_source(place, place.name.split(".")[0])]
-    if not place.is_dir():
-        known = ", ".join((*SUFFIXES, EPOCHS))
-        raise InputError(f"{place}: suffix is {place.suffix!r}; needs one of {known}")
     files = [path for path in place.rglob("*") if _is_recording(path) and _stands_alone(path)]
     if not files:
         raise InputError(f"{place}: no recordings found ({', '.join((*SUFFIXES, EPOCHS))})")
@@ -78,4 +76,4 @@ def _is_recording(path: Path) -> bool:
 def _stands_alone(path: Path) -> bool:
     """Not a part of another recording: inside an .mff folder, or a later split of a .fif."""
     inside = any(parent.suffix.lower() == ".mff" for parent in path.parents)
-    return not inside and re.search(r"(-\d+|_split-(0[2-9]|\d{2,}))[_.].*fif", path.name) is None
+    return not inside and _LATER_SPLIT.search(path.name) is None

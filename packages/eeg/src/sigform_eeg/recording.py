@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from mne.io import BaseRaw
 
 SUFFIXES = (
-    ".edf", ".bdf", ".gdf", ".fif", ".fif.gz", ".vhdr", ".set", ".cnt", ".mff", ".nxe", ".egi",
-    ".lay", ".xdf", ".con", ".sqd",
+    ".edf", ".bdf", ".gdf", ".fif", ".fif.gz", ".vhdr", ".set", ".cnt", ".mff", ".nxe", ".lay",
+    ".cdt",
 )  # fmt: skip
 """Of recordings that a folder is searched for."""
 
@@ -151,7 +151,7 @@ def open_raw(path: Path) -> tuple[BaseRaw, list[str]]:
             raw = mne.io.read_raw(path, preload=False, verbose="WARNING")
     except Exception as error:
         # Readers of damaged files raise whatever they stumble over.
-        raise InputError(f"{path}: cannot be read as a recording: {_first_line(error)}") from error
+        raise InputError(f"{path}: cannot be read as a recording: {_reason(error)}") from error
     return raw, notes
 
 
@@ -165,7 +165,7 @@ def read_rows(raw: BaseRaw, picks: Sequence[int], begin: int, end: int, where: s
             rows = raw.get_data(picks=np.array(picks), start=begin, stop=end, verbose="WARNING")
     except Exception as error:
         at = begin / raw.info["sfreq"]
-        raise InputError(f"{where}: cannot be read at {at:.1f} s: {_first_line(error)}") from error
+        raise InputError(f"{where}: cannot be read at {at:.1f} s: {_reason(error)}") from error
     return (np.asarray(rows) * 1e6).astype(np.float32)
 
 
@@ -195,9 +195,13 @@ def _look(raw: BaseRaw, picks: Sequence[int], where: str) -> dict[int, str]:
 
 def _check_edf(path: Path) -> None:
     """Raises InputError for an EDF or BDF file with less in it than its header promises."""
+    is_bdf = path.suffix.lower() == ".bdf"
     try:
         with path.open("rb") as file:
             head = file.read(256)
+            magic = b"\xffBIOSEMI" if is_bdf else b"0"
+            if not head.startswith(magic):
+                raise ValueError
             size = file.seek(0, 2)
             count = int(head[252:256])
             start = int(head[184:192])
@@ -206,8 +210,8 @@ def _check_edf(path: Path) -> None:
             lengths = file.read(8 * count)
         per_record = sum(int(lengths[8 * n : 8 * n + 8]) for n in range(count))
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as a recording: no EDF header") from error
-    width = 3 if path.suffix.lower() == ".bdf" else 2
+        raise InputError(f"{path}: cannot be read as a recording: no EDF or BDF header") from error
+    width = 3 if is_bdf else 2
     held = (size - start) // max(1, per_record * width)
     if held < max(1, records):
         raise InputError(
@@ -216,6 +220,9 @@ def _check_edf(path: Path) -> None:
         )
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()
-    return text[0].strip() if text else type(error).__name__
+def _reason(error: Exception) -> str:
+    """The first line of a message written for a reader, else that the file is not as it should."""
+    lines = str(error).strip().splitlines()
+    if lines and isinstance(error, ValueError | RuntimeError | OSError | ImportError):
+        return lines[0].strip()
+    return f"damaged, or of another kind than its suffix says ({type(error).__name__})"
