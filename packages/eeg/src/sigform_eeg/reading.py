@@ -114,7 +114,7 @@ def read_epochs(path: Path, subject: str | None = None) -> Trials:
     Perhaps run (n,) and classes too. Raises InputError for a file that is damaged or lacks one.
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             parts = {name: held[name] for name in held.files}
     except (OSError, ValueError, BadZipFile, EOFError) as error:
         raise InputError(f"{path}: cannot be read as epochs (.npz): {error}") from error

@@ -6,6 +6,7 @@ What MNE warns of becomes notes, plain sentences for the caller to show.
 from __future__ import annotations
 
 import contextlib
+import logging
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from sigform_eeg.channels import BadFinder, Selection, find_eeg, match
+from sigform_eeg.channels import BadFinder, Selection, find_eeg, match, standard_name
 from sigform_kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ SUFFIXES = (
 
 BLOCK_SECONDS = 10.0
 """Read at a time."""
+
+_NO_MATTER = ("does not conform to MNE naming conventions",)
 
 Float = NDArray[np.float32]
 
@@ -117,8 +120,8 @@ def open_recording(
     rows, left_out = find_eeg(raw.ch_names, raw.get_channel_types())
     if channels is not None:
         # Asked for by name, a row counts whatever it looks like.
-        every, _ = find_eeg(raw.ch_names, ["eeg"] * len(raw.ch_names))
-        rows |= {name: every[name] for name in channels if name in every}
+        every = {standard_name(name): row for row, name in reversed([*enumerate(raw.ch_names)])}
+        rows |= {name: every[name] for name in channels if name in every and name not in rows}
         left_out = []
     marked = {raw.ch_names.index(name): "marked bad" for name in raw.info["bads"]}
     bad = marked | (_look(raw, list(rows.values()), where) if find_bad else {})
@@ -171,15 +174,27 @@ def read_rows(raw: BaseRaw, picks: Sequence[int], begin: int, end: int, where: s
 
 @contextlib.contextmanager
 def noted(notes: list[str]) -> Iterator[None]:
-    """Collects what MNE warns of; nothing reaches the terminal."""
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        yield
-    for warning in caught:
-        if not issubclass(warning.category, DeprecationWarning | FutureWarning):
-            text = " ".join(str(warning.message).split())
-            if text not in notes:
-                notes.append(text)
+    """Collects what MNE warns of; nothing reaches the terminal, where MNE logs to stdout."""
+    texts: list[str] = []
+
+    def take(record: logging.LogRecord) -> bool:
+        if record.levelno >= logging.WARNING:
+            texts.append(record.getMessage())
+        return False
+
+    logger = logging.getLogger("mne")
+    logger.addFilter(take)
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        logger.removeFilter(take)
+    past = DeprecationWarning, FutureWarning, ResourceWarning
+    texts += [str(one.message) for one in caught if not issubclass(one.category, past)]
+    for text in (" ".join(text.split()) for text in texts):
+        if text not in notes and not any(part in text for part in _NO_MATTER):
+            notes.append(text)
 
 
 def _look(raw: BaseRaw, picks: Sequence[int], where: str) -> dict[int, str]:
