@@ -2,10 +2,11 @@
 
 Membrane: h = v + (x - v) / tau; a spike where h reaches the threshold; then v is h, or 0 after a
 spike (hard reset). The gradient of a spike is that of a sigmoid of steepness alpha, and none goes
-through the reset (Neftci et al., arXiv 1901.09948). Because of that, the gradient is a linear
-recurrence: one operation a step backward, two forward.
+through the reset (Neftci et al., arXiv 1901.09948). Because of that the gradient is a linear
+recurrence, all of whose coefficients are known beforehand.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
@@ -14,6 +15,12 @@ from sigform_eeg.stream_state import Carry, Streamed
 
 ALPHA = 4.0
 """Steepness of the sigmoid whose slope stands for a spike's."""
+
+PIECE = 1 << 15
+"""Numbers that are worked on at a time, so that they stay in the cache."""
+
+SIGMOID_SLOPE = torch.ops.aten.sigmoid_backward.grad_input
+"""(gradient of a sigmoid, its value) -> the gradient of its input, into `grad_input`."""
 
 
 def lif_scan(
@@ -34,27 +41,67 @@ def lif_scan(
     if torch.is_grad_enabled() and (x.requires_grad or start.requires_grad):
         spikes, last = _Scan.apply(currents, start, tau, threshold, alpha)  # pyright: ignore
     else:
-        negative, last = _integrate(currents, start, tau, threshold)
-        spikes = _spikes(negative, threshold)
+        spikes, last = _integrate(currents.detach(), start.detach(), tau, threshold)
     return spikes.to(x.dtype), last
 
 
-def _integrate(x: Tensor, v: Tensor, tau: float, threshold: float) -> tuple[Tensor, Tensor]:
-    """The negative membranes before their reset (N, ...), and the last one after it (...).
+def _piece_steps(x: Tensor) -> int:
+    """Steps of x (N, ...) that stay in the cache from one operation to the next."""
+    return max(PIECE // max(x[:1].numel(), 1), 1)
 
-    Negative because then torch's `threshold`, which keeps what lies above, is the whole reset.
-    """
-    keep = 1 - 1 / tau
-    negative = x.mul(-1 / tau).contiguous()
-    rest = v.neg().contiguous()
-    for now in negative.unbind(0):
+
+def _integrate(
+    x: Tensor, v: Tensor, tau: float, threshold: float, membranes: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Spikes (N, ...) and the last membrane (...); fills `membranes` with those before resets."""
+    steps = _piece_steps(x)
+    loop = _charge_by_numpy if x.device.type == "cpu" else _charge
+    spikes = torch.empty_like(x, memory_format=torch.contiguous_format)
+    room = torch.empty_like(spikes[:steps]) if membranes is None else membranes
+    rest = v.clone(memory_format=torch.contiguous_format)
+    for start in range(0, len(x), steps):
+        currents = x[start : start + steps]
+        at = 0 if membranes is None else start
+        piece = torch.mul(currents, 1 / tau, out=room[at : at + len(currents)])
+        loop(piece, rest, 1 - 1 / tau, threshold)
+        torch.ge(piece, threshold, out=spikes[start : start + steps])
+    return spikes, rest
+
+
+def _charge(piece: Tensor, rest: Tensor, keep: float, threshold: float) -> None:
+    """Turn what flows into membranes (n, ...) into them; `rest` (...) is what they rest at."""
+    for now in piece.unbind(0):
         now.add_(rest, alpha=keep)
-        torch.threshold(now, -threshold, 0.0, out=rest)
-    return negative, rest.neg_()
+        torch.mul(now, now < threshold, out=rest)
 
 
-def _spikes(negative: Tensor, threshold: float) -> Tensor:
-    return (negative <= -threshold).to(negative.dtype)
+def _charge_by_numpy(piece: Tensor, rest: Tensor, keep: float, threshold: float) -> None:
+    """As `_charge`: on a CPU a call of torch takes longer than the work on one step."""
+    left, below = rest.numpy(), np.empty(rest.shape, dtype=bool)
+    number = left.dtype.type
+    keep, threshold = number(keep), number(threshold)
+    with np.errstate(all="ignore"):
+        for now in piece.numpy():
+            np.multiply(left, keep, out=left)
+            np.add(now, left, out=now)
+            np.less(now, threshold, out=below)
+            np.multiply(now, below, out=left)
+
+
+def _add_later(piece: Tensor, passed: Tensor, later: Tensor) -> None:
+    """To each step's gradient (n, ...), last first, add the share that `passed` of the next."""
+    for now, share in reversed(list(zip(piece.unbind(0), passed.unbind(0), strict=True))):
+        later.copy_(now.addcmul_(later, share))
+
+
+def _add_later_by_numpy(piece: Tensor, passed: Tensor, later: Tensor) -> None:
+    following = later.numpy()
+    room = np.empty_like(following)
+    with np.errstate(all="ignore"):
+        for now, share in zip(piece.numpy()[::-1], passed.numpy()[::-1], strict=True):
+            np.multiply(following, share, out=room)
+            following = np.add(now, room, out=now)
+    later.copy_(piece[0])
 
 
 class _Scan(torch.autograd.Function):
@@ -62,34 +109,43 @@ class _Scan(torch.autograd.Function):
     def forward(
         ctx: FunctionCtx, x: Tensor, v: Tensor, tau: float, threshold: float, alpha: float
     ) -> tuple[Tensor, Tensor]:
-        negative, last = _integrate(x, v, tau, threshold)
-        ctx.save_for_backward(negative)
+        membranes = torch.empty_like(x, memory_format=torch.contiguous_format)
+        spikes, last = _integrate(x, v, tau, threshold, membranes)
+        ctx.save_for_backward(x, v)
         ctx.mark_non_differentiable(last)
         ctx.set_materialize_grads(False)
         ctx.settings = (tau, threshold, alpha)  # pyright: ignore[reportAttributeAccessIssue]
-        return _spikes(negative, threshold), last
+        ctx.membranes = membranes  # pyright: ignore[reportAttributeAccessIssue]
+        return spikes, last
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor | None, _last: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx, grad: Tensor | None, _last: Tensor | None
+    ) -> tuple[Tensor | None, ...]:
         if grad is None:
             return (None,) * 5
-        (negative,) = ctx.saved_tensors
         tau, threshold, alpha = ctx.settings
-        keep = 1 - 1 / tau
-        soft = torch.sigmoid((negative + threshold).mul_(-alpha))
-        total = torch.ops.aten.sigmoid_backward(grad.contiguous(), soft).mul_(alpha)
-        # What of a membrane's gradient comes from the next one: none after a spike.
-        passed = (negative > -threshold).to(total.dtype).mul_(keep)
-        later = None
-        for now, share in zip(
-            reversed(total.unbind(0)), reversed(passed.unbind(0)), strict=True
-        ):
-            if later is not None:
-                now.addcmul_(later, share)
-            later = now
-        before = None if later is None else later * keep
-        return total.div_(tau), before, None, None, None
+        # Fresh memory costs more than all arithmetic here: the gradient replaces the membranes,
+        # which a second time over the same graph calculates anew.
+        total, ctx.membranes = ctx.membranes, None
+        if total is None:
+            x, v = ctx.saved_tensors
+            total = torch.empty_like(x, memory_format=torch.contiguous_format)
+            _integrate(x, v, tau, threshold, total)
+        keep, steps = 1 - 1 / tau, _piece_steps(total)
+        loop = _add_later_by_numpy if total.device.type == "cpu" else _add_later
+        soft_room, passed_room = torch.empty_like(total[:steps]), torch.empty_like(total[:steps])
+        shift = total.new_tensor(-alpha * threshold)
+        later = total.new_zeros(total.shape[1:])
+        for start in reversed(range(0, len(total), steps)):
+            piece = total[start : start + steps]
+            # What of the next membrane's gradient comes back: none after a spike.
+            passed = torch.lt(piece, threshold, out=passed_room[: len(piece)]).mul_(keep)
+            soft = torch.add(shift, piece, alpha=alpha, out=soft_room[: len(piece)]).sigmoid_()
+            SIGMOID_SLOPE(grad[start : start + steps], soft, grad_input=piece).mul_(alpha / tau)
+            loop(piece, passed, later)
+        return total, later * (keep * tau), None, None, None
 
 
 class Lif(Streamed):

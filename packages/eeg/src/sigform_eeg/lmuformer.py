@@ -598,5 +598,6 @@ def _read(config: Mapping[str, Any], kind: str, fields: type) -> dict[str, Any]:
             raise ValueError(f"lif has {name} {config['lif'][name]!r}; needs {value!r}")
     if not lif:
         return known
-    return known | read_config(lif, [f for f in ("tau", "v_threshold", "prev_lif_v_threshold")
-                                     if kind == "slmu_ms"])
+    return known | read_config(
+        lif, [f for f in ("tau", "v_threshold", "prev_lif_v_threshold") if kind == "slmu_ms"]
+    )

@@ -86,9 +86,7 @@ def _knows(state: StreamState, key: str) -> bool:
     return any(name == key or name.startswith(f"{key}.") for name in state.tensors)
 
 
-def _beginnings(
-    network: nn.Module, batch: int, like: Tensor
-) -> Iterator[tuple[str, Tensor]]:
+def _beginnings(network: nn.Module, batch: int, like: Tensor) -> Iterator[tuple[str, Tensor]]:
     for layer in network.modules():
         if isinstance(layer, Streamed):
             yield from layer.start(batch, like).items()
