@@ -18,12 +18,12 @@ class Spike(torch.autograd.Function):
     """A step whose slope is that of a sigmoid of steepness 4, as published code writes it."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:  # noqa: ANN001
+    def forward(ctx, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return (x >= 0).to(x)
 
     @staticmethod
-    def backward(ctx, grad: Tensor) -> Tensor:  # noqa: ANN001
+    def backward(ctx, grad: Tensor) -> Tensor:
         soft = torch.sigmoid(4 * ctx.saved_tensors[0])
         return grad * 4 * soft * (1 - soft)
 

@@ -322,7 +322,7 @@ def test_states_that_do_not_fit() -> None:
     state, x = network.initial_state(2), torch.zeros(2, 5)
     with pytest.raises(ValueError, match="x has 3 streams; needs 2"):
         network.step(torch.zeros(3, 5), state)
-    with pytest.raises(ValueError, match="the state lacks '.*'; needs one of this network"):
+    with pytest.raises(ValueError, match=r"the state lacks '.*'; needs one of this network"):
         small(True).step(x, state)
     with pytest.raises(ValueError, match=r"training mode; needs eval\(\)"):
         small(False).train().step(x, state)
