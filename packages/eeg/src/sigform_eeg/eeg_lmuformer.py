@@ -69,8 +69,8 @@ class EEGLMUFormer(nn.Module):
         chs_info: Sequence[Mapping[str, Any]] | None = None,
         *,
         spiking: bool = False,
-        features: int = 40,
-        dim: int = 48,
+        features: int = 16,
+        dim: int = 32,
         depth: int = 1,
         mlp_ratio: float = 2.0,
         memory_size: int = 16,
@@ -80,7 +80,7 @@ class EEGLMUFormer(nn.Module):
         window_seconds: float = 0.5,
         average_seconds: float | None = None,
         causal: bool = True,
-        drop_prob: float = 0.25,
+        drop_prob: float = 0.5,
     ) -> None:
         super().__init__()
         if n_chans is None and chs_info is not None:

@@ -55,6 +55,9 @@ PUBLISHED_LIF = {
 }
 """The neurons' published settings that have one value only."""
 
+NEURONS = ("tau", "v_threshold", "prev_lif_v_threshold")
+"""Those that may differ."""
+
 DERIVED = ("*.lmu.A", "*.lmu.B", "*.lmu.H", "*.lmu.fft_H")
 """Published buffers that follow from the configuration."""
 
@@ -438,14 +441,12 @@ class TokenDecoder(nn.Module):
 
         n' is n, less `delay` in all over the first calls.
         """
-        tokens = self._check(x, least=0)
-        return self._go_on(tokens, state, last=False)
+        return self._go_on(self._check(x, least=0), state, last=False)
 
     @torch.no_grad()
     def finish(self, state: StreamState) -> tuple[Tensor, StreamState]:
         """The logits (B, n, K) of the last `delay` tokens, for which no token comes any more."""
-        like = next(self.parameters())
-        none = like.new_zeros(0, state.batch, self.shell.in_channels)
+        none = self.head.weight.new_zeros(0, state.batch, self.shell.in_channels)
         return self._go_on(none, state, last=True)
 
     def _go_on(self, x: Tensor, state: StreamState, last: bool) -> tuple[Tensor, StreamState]:
@@ -518,8 +519,7 @@ class LMUFormer(TokenDecoder):
 
         Raises ValueError naming what is missing, unexpected or of another shape.
         """
-        known = _read(config, "lmu", LMUFormerConfig)
-        network = cls(LMUFormerConfig(**known))
+        network = cls(LMUFormerConfig(**_read(config, "lmu", LMUFormerConfig)))
         return load_views(network, network.published_state(), state, ignore=DERIVED)
 
 
@@ -596,8 +596,4 @@ def _read(config: Mapping[str, Any], kind: str, fields: type) -> dict[str, Any]:
     for name, value in PUBLISHED_LIF.items():
         if lif.pop(name, value) != value:
             raise ValueError(f"lif has {name} {config['lif'][name]!r}; needs {value!r}")
-    if not lif:
-        return known
-    return known | read_config(
-        lif, [f for f in ("tau", "v_threshold", "prev_lif_v_threshold") if kind == "slmu_ms"]
-    )
+    return known | read_config(lif, NEURONS if kind == "slmu_ms" else ())
