@@ -1,8 +1,8 @@
 """How a network is trained: permutation-invariant SI-SDR on mixtures made on the fly.
 
-The loss and dynamic mixing are the papers'. Three changes make short trainings of small networks
-worth while: the network starts as one that hands out the mixture itself, the learning rate falls
-along a cosine, and the weights are averaged.
+The loss and dynamic mixing are the papers'. Four changes make short trainings of small networks
+worth while: the network starts as one that hands out the mixture itself, matrices are learnt by
+Muon, the learning rate falls along a cosine, and the weights are averaged.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from sigform_core.muon import MuonAdamW
 from sigform_core.training import OnProgress, StepSampler, TrainResult, TrainSettings, fit
 from sigform_core.weights import load_torch_checkpoint
 from sigform_speech.metrics import pit_si_sdr
@@ -118,15 +119,15 @@ class SeparationModule(lightning.LightningModule):
         self.log("val_si_sdri", total / count, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        matrices = [value for value in self.network.parameters() if value.ndim == 2]
-        others = [value for value in self.network.parameters() if value.ndim != 2]
-        optimizer = torch.optim.AdamW(
-            [
-                {"params": matrices, "weight_decay": self.recipe.weight_decay},
-                {"params": others, "weight_decay": 0.0},
-            ],
+        # Encoder and decoder are filters; Muon is meant for what lies between.
+        named = list(self.network.named_parameters())
+        hidden = [v for name, v in named if v.ndim == 2 and name not in ("encoder", "decoder")]
+        others = [v for name, v in named if v.ndim != 2 or name in ("encoder", "decoder")]
+        optimizer = MuonAdamW(
+            hidden,
+            others,
             lr=self.recipe.learning_rate,
-            betas=(0.9, 0.99),
+            weight_decay=self.recipe.weight_decay,
         )
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
         return {
