@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 import torch
-from benchmarks import speech, superres
+from benchmarks import eeg, speech, superres
 from benchmarks.measure import (
     ATTENTIONS,
     apart,
@@ -142,6 +142,25 @@ SPEECH_LENGTH = """
 One recording, one channel at 16 kHz, separated block by block (`Separator.separate_stream`),
 resampling and the joining of chunks included; each figure in a fresh process. "Compact" is a
 network of 128 channels and 6 blocks with random weights.
+
+"""
+
+EEG = """
+Written by `cd tests && python -m benchmarks --only eeg --write ../BENCHMARKS.md`.
+
+{machine}
+
+DBConformer in the released configuration and braindecode's EEGConformer: 32 windows of 22 channels
+and 1000 samples, processor time of one thread, float32, medians over 7 turns in which the networks
+alternate. The published form is written again in plain layers in
+`tests/benchmarks/published_dbconformer.py`; relative distance of our output from its: {error:.0e}.
+Parameters: {counts}.
+"""
+EEG_STREAM = """
+### Streams
+
+LMUFormers for EEG of 22 channels at 160 Hz, one stream: the time of a token (median of 200, after
+800 others), and of a window of 4 s at once, which is what a sliding window would calculate anew.
 
 """
 
@@ -350,10 +369,34 @@ def speech_section() -> str:
     return text + "\n" + speech_tables() + peers + SPEECH_LENGTH + length_table()
 
 
+def eeg_section() -> str:
+    rows = {}
+    for label, mode in (("forward and backward", "train"), ("forward", "infer")):
+        click.echo(f"eeg, {label}", err=True)
+        rows[label] = milliseconds(apart(eeg.seconds, mode))
+    peaks = {"forward and backward": eeg.memory()}
+    streams = ["| network | parameters | a token, ms | a window of 4 s at once, ms |"]
+    streams.append("|---" * 4 + "|")
+    for name, spiking in (("LMUFormer", False), ("LMUFormer, spiking", True)):
+        click.echo(f"eeg, {name}", err=True)
+        token, whole = apart(eeg.stream_seconds, spiking, 1000)
+        count = sum(p.numel() for p in eeg.lmuformer(spiking).parameters())
+        streams.append(f"| {name} | {count:,} | {1000 * token:.2f} | {1000 * whole:.2f} |")
+    text = EEG.format(
+        machine=machine("torch", "braindecode"),
+        error=apart(eeg.error),
+        counts=", ".join(f"{name} {count:,}" for name, count in eeg.parameters().items()),
+    )
+    forms = list(eeg.FORMS)
+    tables = table("ms", forms, rows, 1) + "\n" + table("peak MiB", forms, peaks, 0)
+    return text + "\n" + tables + EEG_STREAM + "\n".join(streams) + "\n"
+
+
 PARTS = {
     "informer": Part("# Benchmarks\n", informer_section),
     "superres": Part("\n## Super-resolution\n", superres_section),
     "speech": Part("\n## Speech\n", speech_section),
+    "eeg": Part("\n## EEG\n", eeg_section),
 }
 """In the order of the file, each independent of the others."""
 
