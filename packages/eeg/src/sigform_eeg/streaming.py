@@ -48,7 +48,7 @@ RECONNECT_SECONDS = 10.0
 RESOLVE_SECONDS = 5.0
 """That a stream has to be found at first."""
 
-SILENCE_SECONDS = 1.0
+SILENCE_SECONDS = 1.5
 """Without a sample, after which a stream counts as dropped."""
 
 BUFFER_SECONDS = 60
@@ -210,23 +210,24 @@ class LslSource(Source):
 
     def __iter__(self) -> Iterator[Float]:
         last: Float | None = None
-        heard = time.monotonic()
+        heard, dropped = time.monotonic(), False
         while not self._closed:
             chunk = self._pull(2 * self._chunk / self.sample_rate)
             if chunk is None or not chunk.shape[1]:
-                if chunk is None or time.monotonic() - heard > SILENCE_SECONDS:
+                patience = RESOLVE_SECONDS if last is None else SILENCE_SECONDS
+                if chunk is None or time.monotonic() - heard > patience:
+                    if not dropped:
+                        self._tell(f"dropped; waiting {self._reconnect:g} s for it")
+                    dropped = True
                     self._come_back(heard)
-                    chunk = self._pull(SILENCE_SECONDS)
-                if chunk is None or not chunk.shape[1]:
-                    self._check_patience(heard)
-                    continue
+                continue
             now = time.monotonic()
-            missed = round((now - heard) * self.sample_rate) - chunk.shape[1]
-            if last is not None and now - heard > SILENCE_SECONDS and missed > 0:
+            if dropped and last is not None:
+                missed = max(0, round((now - heard) * self.sample_rate) - chunk.shape[1])
                 self._tell(f"back; {missed / self.sample_rate:.1f} s are missing")
                 for first in range(0, missed, self._chunk):
                     yield np.repeat(last, min(self._chunk, missed - first), axis=1)
-            heard, last = now, chunk[:, -1:]
+            heard, last, dropped = now, chunk[:, -1:], False
             yield chunk
 
     def close(self) -> None:
@@ -252,9 +253,9 @@ class LslSource(Source):
     def _come_back(self, heard: float) -> None:
         """Open the stream anew, once it is there again. Raises InputError when it stays away."""
         self._drop()
-        self._tell(f"dropped; waiting {self._reconnect:g} s for it")
         while not self._closed:
-            self._check_patience(heard)
+            if time.monotonic() - heard > self._reconnect + SILENCE_SECONDS:
+                raise self._refused(f"dropped, and not back within {self._reconnect:g} s")
             found = self._resolve(0.5)
             if found is None:
                 continue
@@ -265,10 +266,6 @@ class LslSource(Source):
             if (info.get_channel_names(), info.sfreq) != self._signature:
                 raise self._refused("came back with other channels or another rate")
             return
-
-    def _check_patience(self, heard: float) -> None:
-        if time.monotonic() - heard > self._reconnect + SILENCE_SECONDS:
-            raise self._refused(f"dropped, and not back within {self._reconnect:g} s")
 
     def _refused(self, why: str) -> InputError:
         self._drop()
