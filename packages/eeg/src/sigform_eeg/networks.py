@@ -74,6 +74,7 @@ def _dbconformer(setup: Setup) -> DBConformer:
         n_times=preprocessing.samples,
         sfreq=preprocessing.sample_rate,
         patch_size=max(1, round(preprocessing.sample_rate / 2)),
+        drop_prob=0.25,
     )
 
 
