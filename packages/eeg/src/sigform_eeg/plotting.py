@@ -49,8 +49,8 @@ DPI = 150
 LEAST_PLACES = 4
 """Electrodes with a known place, below which their importance is drawn as bars."""
 
-REACH = 0.4
-"""Radians from the nearest electrode, beyond which nothing is drawn between electrodes."""
+MARGIN = 0.16
+"""Of the head's radius around the outermost electrodes, beyond which nothing is drawn."""
 
 SMOOTH = 9
 """Logged steps whose training scores are averaged: each is of one batch."""
@@ -115,12 +115,12 @@ def plot_report(picture: Picture, path: str | Path, *, policy: Policy = "refuse"
         top.suptitle(picture.subtitle, x=0.01, ha="left", fontsize=9, color="#5b6270")
         draw_subjects(top.subplots(), picture)
         with_map = picture.importance is not None
-        widths = (1.7, 1.1, 1.15) if with_map else (1.7, 1.15)
+        widths = (1.55, 1.15, 1.2) if with_map else (1.55, 1.2)
         parts = bottom.subfigures(1, len(widths), squeeze=False, width_ratios=widths)[0]
         draw_confusions(parts[0], picture)
         if picture.importance is not None:
             draw_importance(parts[1], picture)
-        draw_curves(parts[-1], picture.curves)
+        draw_curves(parts[-1], picture.curves, stacked=True)
         _save(figure, path, policy)
 
 
@@ -164,7 +164,7 @@ def draw_subjects(axis: Axes, picture: Picture) -> None:
                 axis.vlines(x, low, high, color=INK, linewidth=1.1)
     chance = picture.network["chance"]
     axis.axhline(
-        chance, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"chance {chance:.0%}"
+        chance, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=f"chance {100 * chance:.0f} %"
     )
     axis.set_ylim(0, 1)
     axis.set_xlim(-0.7, places[-1] + 0.7)
@@ -201,7 +201,11 @@ def draw_confusions(figure: FigureBase, picture: Picture) -> None:
             axis.set_ylabel("true")
         axis.set_title(f"{name}, {int(counts.sum())} trials")
         for (row, column), share in np.ndenumerate(shares):
-            text = f"{share:.0%}\n{counts[row, column]}" if len(classes) <= 4 else f"{share:.0%}"
+            text = (
+                f"{100 * share:.0f} %\n{counts[row, column]}"
+                if len(classes) <= 4
+                else f"{100 * share:.0f} %"
+            )
             colour = "white" if share > 0.55 else INK
             axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=9)
         for spine in axis.spines.values():
@@ -213,6 +217,8 @@ def draw_importance(figure: FigureBase, picture: Picture) -> None:
     values = np.asarray(picture.importance, np.float64)
     if values.shape != (len(picture.channels),):
         raise ValueError(f"importance has shape {values.shape}; needs ({len(picture.channels)},)")
+    from matplotlib.path import Path as Path2D
+
     axis = figure.subplots()
     axis.set_title(picture.importance_title)
     known = positions(picture.channels)
@@ -225,12 +231,9 @@ def draw_importance(figure: FigureBase, picture: Picture) -> None:
     places = np.array([known[picture.channels[row]] for row in rows])
     side = np.linspace(-1.15, 1.15, 180)
     across, up = np.meshgrid(side, side)
-    radius = np.hypot(across, up)
     points = _on_sphere(across, up).reshape(-1, 3)
-    surface = 100 * spline_weights(places, points) @ values[rows]
-    far = np.arccos(np.clip(points @ places.T, -1, 1)).min(axis=1) > REACH
-    hidden = far.reshape(radius.shape) | (radius > 1.12)
-    surface = np.ma.masked_array(surface.reshape(radius.shape), hidden)
+    surface = (100 * spline_weights(places, points) @ values[rows]).reshape(across.shape)
+    spots = _on_disk(places)
     low, high = 100 * values[rows].min(), 100 * values[rows].max()
     if high - low < 1e-6:
         low, high = low - 0.5, high + 0.5
@@ -238,6 +241,7 @@ def draw_importance(figure: FigureBase, picture: Picture) -> None:
         surface, origin="lower", extent=(-1.15, 1.15, -1.15, 1.15), cmap="YlOrRd",
         vmin=low, vmax=high, interpolation="bilinear",
     )  # fmt: skip
+    image.set_clip_path(Path2D(_outline(spots)), axis.transData)
     turn = np.linspace(0, 2 * np.pi, 200)
     axis.plot(np.cos(turn), np.sin(turn), color=INK, linewidth=1.2)
     axis.plot([-0.09, 0, 0.09], [0.996, 1.12, 0.996], color=INK, linewidth=1.2)
@@ -245,7 +249,7 @@ def draw_importance(figure: FigureBase, picture: Picture) -> None:
         ear = np.linspace(-0.5 * np.pi, 0.5 * np.pi, 30)
         axis.plot(way * (1 + 0.06 * np.cos(ear)), 0.16 * np.sin(ear), color=INK, linewidth=1.2)
     size = 7 if len(rows) <= 32 else 5
-    for place, row in zip(_on_disk(places), rows, strict=True):
+    for place, row in zip(spots, rows, strict=True):
         axis.plot(*place, ".", color=INK, markersize=3)
         axis.annotate(
             picture.channels[row], place, (0, 3), textcoords="offset points",
@@ -259,12 +263,13 @@ def draw_importance(figure: FigureBase, picture: Picture) -> None:
     bar.outline.set_linewidth(0)  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
 
 
-def draw_curves(figure: FigureBase, curves: Sequence[Curve]) -> None:
+def draw_curves(figure: FigureBase, curves: Sequence[Curve], *, stacked: bool = False) -> None:
     """Loss and accuracy by step: each training thin, their mean thick where they are several."""
-    axes = figure.subplots(1, 2)
+    axes = figure.subplots(*((2, 1) if stacked else (1, 2)), sharex=stacked)
     for axis, what in zip(axes, ("loss", "accuracy"), strict=True):
-        axis.set_title(f"{what.capitalize()} in training")
-        axis.set_xlabel("step")
+        axis.set_title(what.capitalize())
+        if not stacked or what == "accuracy":
+            axis.set_xlabel("step")
         axis.grid(color="#eceef1", linewidth=0.7)
         for kind, colour, label in (("", NETWORK, "training"), ("held_", "#d1495b", "test")):
             lines = [
@@ -288,8 +293,9 @@ def draw_curves(figure: FigureBase, curves: Sequence[Curve]) -> None:
                 mean = np.mean([np.interp(every, x, y) for x, y in lines], axis=0)
                 label = f"{label}, mean of {len(lines)}"
                 axis.plot(every, mean, color=colour, linewidth=1.8, label=label)
-        if axis.lines:
-            axis.legend(loc="best", fontsize=8)
+        if axis.lines and what == "accuracy":
+            # In the title's line, where it hides nothing.
+            axis.legend(loc="lower right", bbox_to_anchor=(1.02, 0.98), ncols=2, fontsize=8)
         axis.locator_params("x", nbins=5)
 
 
@@ -329,7 +335,7 @@ def plot_prefix_curve(
                     color=colour, fontsize=8,
                 )  # fmt: skip
         if chance is not None:
-            label = f"chance {chance:.0%}"
+            label = f"chance {100 * chance:.0f} %"
             axis.axhline(100 * chance, color=INK, linewidth=1, linestyle=(0, (4, 3)), label=label)
         axis.set_title(title)
         axis.set_xlabel("time after the cue (s)")
@@ -353,6 +359,16 @@ def _on_disk(places: NDArray[np.float64]) -> NDArray[np.float64]:
     angle = np.arccos(np.clip(places[:, 2], -1, 1))
     flat = np.linalg.norm(places[:, :2], axis=1, keepdims=True)
     return places[:, :2] / np.maximum(flat, 1e-9) * (angle / (np.pi / 2))[:, None]
+
+
+def _outline(spots: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The corners of the hull around places (n, 2), MARGIN away from them."""
+    from scipy.spatial import ConvexHull
+
+    turn = np.linspace(0, 2 * np.pi, 24, endpoint=False)
+    ring = MARGIN * np.stack([np.cos(turn), np.sin(turn)], axis=1)
+    around = (spots[:, None] + ring).reshape(-1, 2)
+    return around[ConvexHull(around).vertices]
 
 
 def _on_sphere(across: NDArray[np.float64], up: NDArray[np.float64]) -> NDArray[np.float64]:
