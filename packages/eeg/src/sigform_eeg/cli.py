@@ -39,7 +39,9 @@ ARCHITECTURES = ("dbconformer", "lmuformer", "lmuformer-spiking")
 PROTOCOLS = ("co", "cv", "loso", "held-out", "runs")
 ALIGN = ("none", "subject", "online")
 EXAMPLE = Path("simulated")
-EXAMPLE_EPOCHS = 20.0
+EXAMPLE_RECIPE = {"epochs": 16.0, "batch_size": 8}
+"""Of --example where nothing else is said: half a minute of training."""
+
 POSITIVE = click.FloatRange(0, min_open=True)
 
 
@@ -263,8 +265,13 @@ def train(
     told = card_of(card)
     run_dir = output or folder.with_name(f"{folder.resolve().name}_{architecture}")
     weights = run_dir / RUN_WEIGHTS
-    if ctx.get_parameter_source("epochs") is ParameterSource.DEFAULT and example:
-        options["epochs"] = EXAMPLE_EPOCHS
+    options["batch_size"] = common.batch_size or 32
+    if example:
+        options |= {
+            name: value
+            for name, value in EXAMPLE_RECIPE.items()
+            if ctx.get_parameter_source(name) is ParameterSource.DEFAULT
+        }
     from sigform_core.device import set_threads
     from sigform_eeg import jobs
     from sigform_eeg.fitting import Plan, fit_subjects, make_setup
@@ -280,9 +287,7 @@ def train(
         channels=names_of(channels), sample_rate=sample_rate, low=low, high=high,
         start=start, stop=stop,
     )  # fmt: skip
-    recipe = Recipe(
-        batch_size=common.batch_size or 32, seed=common.seed or 0, device=common.device, **options
-    )
+    recipe = Recipe(seed=common.seed or 0, device=common.device, **options)
     if not check_target(weights, common.policy, make_parents=True):
         common.console.say(f"{weights} exists; skipped")
         return
@@ -322,10 +327,11 @@ def train(
     common.console.say(text)
     jobs.clear_run(run_dir, resume=resume)
     run_dir.mkdir(parents=True, exist_ok=True)
-    settings = resolved_settings(ctx)
-    write_settings(run_dir / "settings.toml", settings, f"sigform-decode train {folder}")
+    settings = run_dir / "settings.toml"
+    if not resume or not settings.exists():  # a run goes on with what it began with
+        write_settings(settings, resolved_settings(ctx), f"sigform-decode train {folder}")
     set_threads(common.threads)
-    words = f"train '{folder}' -o '{run_dir}' --config '{run_dir / 'settings.toml'}' --resume"
+    words = f"train '{folder}' -o '{run_dir}' --config '{settings}' --resume"
     stage = Folds(common)
     try:
         with stage_progress(common) as on_stage:
