@@ -191,9 +191,11 @@ def draw_confusions(figure: FigureBase, picture: Picture) -> None:
     for number, (axis, (name, summary)) in enumerate(zip(axes, pairs, strict=True)):
         counts = np.array(summary["confusion"])  # (K, K)
         shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        many = len(counts) > 3
+        aspect = "auto" if many else "equal"  # slanted names need room that squares would take
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1, aspect=aspect)
         classes = [_short(text) for text in summary["classes"]]
-        axis.set_xticks(range(len(classes)), classes, rotation=45 if len(classes) > 3 else 0)
+        axis.set_xticks(range(len(classes)), classes, rotation=45 if many else 0)
         axis.set_yticks(range(len(classes)), classes, rotation=90, va="center")
         axis.tick_params(length=0)
         axis.set_xlabel("decoded")
