@@ -9,6 +9,7 @@ GROUP = "sigform.apps"
 """Entry points of this group name a verb and its Click command."""
 
 INSTALLABLE = {
+    "decode": "sigform-eeg",
     "forecast": "sigform-forecast",
     "separate": "sigform-speech",
     "upscale": "sigform-superres",
