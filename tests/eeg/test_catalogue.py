@@ -30,7 +30,7 @@ def test_a_file_is_described_without_its_tensors(tmp_path: Path) -> None:
     save_network(path, network, setup(), {"accuracy": 0.7})
     told = describe(path)
     assert (told.model, told.card) == ("dbconformer", {"accuracy": 0.7})
-    assert told.parameters == sum(value.numel() for value in network.state_dict().values())
+    assert told.parameters == sum(value.numel() for value in network.parameters())
     assert told.config["setup"]["preprocessing"]["channels"] == list(CHANNELS)
     for other in (tmp_path / "none.safetensors", Path(__file__)):
         with pytest.raises(ValueError, match="is no weight file of ours"):

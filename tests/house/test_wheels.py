@@ -36,7 +36,7 @@ def test_each_member_has_a_wheel_with_its_licence(wheels: Path) -> None:
     names = {path.name.split("-")[0] for path in wheels.glob("*.whl")}
     assert {
         "sigform", "sigform_core", "sigform_kit", "sigform_forecast", "sigform_speech",
-        "sigform_superres",
+        "sigform_superres", "sigform_eeg",
     } <= names  # fmt: skip
     for path in wheels.glob("*.whl"):
         inside = zipfile.ZipFile(path).namelist()
@@ -89,3 +89,16 @@ def test_speech_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
     run(commands / "sigform-separate", mixture, folder=tmp_path)
     for number in (1, 2):
         assert (tmp_path / f"two_voices_speaker{number}.flac").read_bytes()[:4] == b"fLaC"
+
+
+def test_eeg_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
+    commands = installed("sigform-eeg", wheels, tmp_path)
+    small = ("--architecture", "lmuformer", "--epochs", "1", "--protocol", "held-out")
+    run(
+        commands / "sigform-decode", "train", "simulated", "--example", *small, "-o", "run",
+        folder=tmp_path,
+    )  # fmt: skip
+    assert (tmp_path / "run" / "weights.safetensors").is_file()
+    recording = next((tmp_path / "simulated").rglob("*.fif"))
+    run(commands / "sigform-decode", "run", "default", recording, "-o", "out.csv", folder=tmp_path)
+    assert (tmp_path / "out.csv").read_text("utf-8").startswith("time,left,right,class")

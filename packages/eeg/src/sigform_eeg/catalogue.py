@@ -13,6 +13,9 @@ WEIGHTS = Path(__file__).parent / "weights"
 SHIPPED = {path.stem: path for path in sorted(WEIGHTS.glob("*.safetensors"))}
 """Weight files in the package, as `default`; each has a model card of its name beside it."""
 
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""How the names of tensors end that are counted and not learnt."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Described:
@@ -49,7 +52,8 @@ def describe(path: Path) -> Described:
     try:
         with safe_open(path, framework="np") as file:
             said = file.metadata() or {}
-            shapes = [file.get_slice(name).get_shape() for name in file.keys()]  # noqa: SIM118
+            learnt = [name for name in file.keys() if not name.endswith(STATISTICS)]  # noqa: SIM118
+            shapes = [file.get_slice(name).get_shape() for name in learnt]
         return Described(
             path=path,
             model=said["model"],
