@@ -263,7 +263,9 @@ def train(
         raise InputError(f"{folder}: no such file or folder")
     named = events_of(events)
     told = card_of(card)
-    run_dir = output or folder.with_name(f"{folder.resolve().name}_{architecture}")
+    numbers = numbers_of(runs)
+    here = folder if folder.name not in ("", "..") else folder.resolve()
+    run_dir = output or here.with_name(f"{here.name}_{architecture}")
     weights = run_dir / RUN_WEIGHTS
     options["batch_size"] = common.batch_size or 32
     if example:
@@ -299,9 +301,7 @@ def train(
         made = jobs.example(folder, common.policy, resume=resume)
         common.console.say(f"simulated {len(made)} recordings in {folder}, of no person")
         told = {"data": "simulated by sigform-eeg, from no person"} | told
-    read = read_trials(
-        folder, preprocessing, events=EVENTS if example else named, runs=numbers_of(runs)
-    )
+    read = read_trials(folder, preprocessing, events=EVENTS if example else named, runs=numbers)
     for note in read.notes:
         common.console.say(note)
     protocol = protocol or ("loso" if len(read.subjects) > 1 else "cv")
