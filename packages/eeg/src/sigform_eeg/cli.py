@@ -342,7 +342,7 @@ def train(
     except KeyboardInterrupt:
         common.console.say(f"saved; to go on: sigform-decode {words}")
         raise
-    written = [fitted.weights, fitted.metrics, *jobs.reports(fitted, run_dir)]
+    written = [fitted.weights, fitted.metrics, *jobs.reports(fitted, run_dir, read.subjects)]
     causal = "which is causal" if align == "online" else "which is not causal"
     aligned = "no alignment" if align == "none" else f"{align} alignment, {causal}"
     common.console.result(

@@ -26,7 +26,7 @@ from sigform_eeg.decoder import Decoder, Windows
 from sigform_eeg.evaluation import evaluate, prefix_curve
 from sigform_eeg.fitting import Fitted
 from sigform_eeg.metrics import METRICS, Result, summary
-from sigform_eeg.networks import Setup
+from sigform_eeg.networks import Setup, load_network
 from sigform_eeg.preprocessing import prepare
 from sigform_eeg.protocols import chosen, folds_of
 from sigform_eeg.recording import Recording, noted, open_recording
@@ -305,11 +305,12 @@ def clear_run(run_dir: Path, *, resume: bool) -> None:
         (run_dir / name).unlink(missing_ok=True)
 
 
-def reports(fitted: Fitted, run_dir: Path) -> list[Path]:
-    """Writes the page and pictures of a training beside its weights."""
-    from sigform_eeg.report import write_report
+def reports(fitted: Fitted, run_dir: Path, subjects: Sequence[Trials]) -> list[Path]:
+    """Writes the page and pictures of a training on these subjects beside its weights."""
+    from sigform_eeg.report import importance_of, write_report
 
-    return write_report(fitted, run_dir)
+    network, setup, _ = load_network(fitted.weights)
+    return write_report(fitted, run_dir, importance=importance_of(network, setup, subjects))
 
 
 def fitted_record(
