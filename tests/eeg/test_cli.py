@@ -393,7 +393,7 @@ def test_the_real_recordings_train_run_and_stream(no_report):
 
 def test_evaluate_tells_scores_by_subject(net):
     people(Path("in"))
-    files = ("--csv", "out/a.csv", "--report", "r.json", "--curve", "c.csv")
+    files = ("--csv", "out/a.csv", "--report", "r.json", "--curve", "c.png")
     told = command("evaluate", net, "in", *EVENTS, *files, "--baseline")
     assert told.code == 0, told.err
     header, *rows = told.out.splitlines()
@@ -411,7 +411,9 @@ def test_evaluate_tells_scores_by_subject(net):
     assert report["csp_lda_protocol"] == "loso"
     assert np.sum(report["network"]["confusion"]) == 22
     curve = table("c.csv")
-    assert float(curve[-1]["seconds"]) == 2.0
+    assert float(curve[-1]["seconds_after_cue"]) == 2.0
+    assert Path("c.png").read_bytes()[:4] == b"\x89PNG"
+    assert "of the final accuracy" in told.err
 
 
 def test_classes_in_another_order_score_the_same(net):

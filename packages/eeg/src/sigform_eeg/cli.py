@@ -379,8 +379,9 @@ class Folds:
 @click.option("--csv", "table", type=FILE, metavar="FILE.csv", help="Write the scores as CSV.")
 @click.option("--report", type=FILE, metavar="FILE.json",
               help="Write all scores, with intervals and confusions, as JSON.")  # fmt: skip
-@click.option("--curve", type=FILE, metavar="FILE.csv",
-              help="Write accuracy against seconds after the cue; for LMUFormers.")  # fmt: skip
+@click.option("--curve", type=FILE, metavar="FILE.png",
+              help="Draw accuracy against seconds after the cue, with a CSV beside it; for "
+              "LMUFormers.")  # fmt: skip
 @common_options("device", "threads", "overwrite", "json", "config")
 def evaluate(
     words: tuple[str, ...], weights: str | None, events: tuple[str, ...], runs: str | None,
@@ -397,7 +398,7 @@ def evaluate(
     place = Path(places[0])
     if not place.exists():
         raise InputError(f"{place}: no such file or folder")
-    for path, suffix in ((table, ".csv"), (report, ".json"), (curve, ".csv")):
+    for path, suffix in ((table, ".csv"), (report, ".json"), (curve, ".png")):
         if path is not None and path.suffix.lower() != suffix:
             raise UsageError(f"{path}: suffix is {path.suffix!r}; needs {suffix}")
     named = events_of(events)
@@ -409,17 +410,16 @@ def evaluate(
     from sigform_kit.outputs import output as writing
 
     files = [path for path in (table, report, curve) if path is not None]
+    if curve is not None:
+        files.append(curve.with_suffix(".csv"))
     wanted = check_targets(files, common.policy, make_parents=True)
     if files and not any(wanted):
         common.console.say(f"{', '.join(map(str, files))}: all of it exists; skipped")
         return
     decoder = Decoder.load(model, align=align, device=common.device, threads=common.threads)
-    points = None
     read = jobs.labelled(place, decoder.setup, named, numbers)
     for note in read.notes:
         common.console.say(note)
-    if curve is not None:
-        points = jobs.curve_rows(decoder, read.subjects)
     told = jobs.measure(decoder, read.subjects, baseline=baseline)
     rows = jobs.score_rows(told)
     if table is not None:
@@ -428,9 +428,8 @@ def evaluate(
     if report is not None:
         with writing(report, common.policy, make_parents=True) as target:
             target.write_text(to_json(told) + "\n", "utf-8")
-    if curve is not None and points is not None:
-        with writing(curve, common.policy, make_parents=True) as target:
-            jobs.write_rows(points, target)
+    if curve is not None:
+        common.console.say(jobs.draw_curve(decoder, read.subjects, curve, common.policy))
     columns = list(rows[0])
     if not common.json:
         columns = [name for name in columns if any(row[name] is not None for row in rows)]

@@ -270,13 +270,23 @@ def write_rows(rows: Sequence[Mapping[str, Any]], place: Path) -> None:
         table.writerows(rows)
 
 
-def curve_rows(decoder: Decoder, subjects: Sequence[Trials]) -> list[dict[str, float]]:
-    """Accuracy after each token. Raises ValueError for a network that needs whole windows."""
+def draw_curve(decoder: Decoder, subjects: Sequence[Trials], path: Path, policy: Policy) -> str:
+    """Draws accuracy after each token, writes its CSV beside it, and says how much is needed.
+
+    Raises ValueError for a network that needs whole windows.
+    """
+    from sigform_eeg.plotting import plot_prefix_curve
+
     curve = prefix_curve(decoder.network, decoder.setup, subjects, align=decoder.align)
-    return [
-        {"seconds": round(float(at), 6), "accuracy": round(float(share), 6)}
-        for at, share in zip(curve.seconds, curve.accuracy, strict=True)
-    ]
+    needed = curve.share_needed()
+    name = "LMUFormer"
+    window = float(curve.seconds[-1]) - curve.start
+    plot_prefix_curve(
+        curve.seconds, {name: curve.accuracy}, path,
+        chance=1 / len(decoder.setup.classes), enough={name: curve.start + needed * window},
+        policy=policy,
+    )  # fmt: skip
+    return f"99% of the final accuracy, {curve.final:.1%}, takes {needed:.1%} of the window"
 
 
 # --- train ---------------------------------------------------------------------------------------
