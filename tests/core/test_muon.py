@@ -45,9 +45,7 @@ def test_steps_are_those_of_both_parts() -> None:
     ours, theirs = network(), network()
     together = joint(ours)
     matrices, others = split(theirs)
-    muon = Muon(
-        matrices, lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw"
-    )
+    muon = Muon(matrices, lr=0.01, weight_decay=0.1, momentum=0.95, adjust_lr_fn="match_rms_adamw")
     adamw = AdamW(others, lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
     losses = [advance(ours, together, seed=step) for step in range(5)]
     for step in range(5):

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from sigform_eeg.baselines import CspLda
 from sigform_eeg.batch import WEIGHT_SUFFIXES, Job, Task, run_weights
 from sigform_eeg.decoder import Decoder, Windows
 from sigform_eeg.evaluation import evaluate, prefix_curve
-from sigform_eeg.fitting import Fitted
 from sigform_eeg.metrics import METRICS, Result, summary
 from sigform_eeg.networks import Setup, load_network
 from sigform_eeg.preprocessing import prepare
@@ -37,8 +36,13 @@ from sigform_kit.doctor import Check
 from sigform_kit.errors import InputError
 from sigform_kit.outputs import Policy, check_target, output
 
+if TYPE_CHECKING:
+    # With lightning, twice what all else takes to import.
+    from sigform_eeg.fitting import Fitted
+
 RUN_FILES = (
     "plan.json", "weights.safetensors", "card.json", "metrics.json", "results.npz", "settings.toml",
+    "report.html", "report.png",
 )  # fmt: skip
 """What a training leaves in its folder, beside the folders `folds` and `final`."""
 

@@ -99,7 +99,7 @@ class SeparationModule(lightning.LightningModule):
         """Move the average towards the network as it is after `step` steps."""
         # Early averages would be mostly the start.
         keep = min(self.recipe.averaging, (1 + step) / (10 + step))
-        torch._foreach_lerp_(
+        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
             list(self.average.parameters()), list(self.network.parameters()), 1 - keep
         )
         for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):

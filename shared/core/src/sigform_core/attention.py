@@ -38,8 +38,8 @@ def attend(
     few = query.shape[-2] * key.shape[-2] <= FEW_SCORES and query.device.type == "cpu"
     if few and query.dtype == torch.bfloat16 and mask is None and not (causal or dropout):
         # Measured with 64 keys: 5.5 ms, where the fused kernel takes 10.4.
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        scores = (query * scale) @ key.transpose(-1, -2)  # (B, H, L, S)
+        factor = query.shape[-1] ** -0.5 if scale is None else scale
+        scores = (query * factor) @ key.transpose(-1, -2)  # (B, H, L, S)
         return (scores if bias is None else scores + bias).softmax(dim=-1) @ value
     return F.scaled_dot_product_attention(
         query,

@@ -59,7 +59,9 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None]:
         x, kernels = ctx.saved_tensors
         needs_x, needs_kernels = ctx.needs_input_grad
         with torch.autocast("cpu", enabled=False):

@@ -104,7 +104,9 @@ class _OneDnnLinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        ctx, grad: Tensor
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         tokens, weight = ctx.saved_tensors
         needs_tokens, needs_weight, needs_bias = ctx.needs_input_grad
         grad = grad.contiguous()
