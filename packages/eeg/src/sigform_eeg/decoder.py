@@ -264,6 +264,4 @@ class Decoder:
             return np.zeros(0), np.zeros((0, len(self.classes)))
         cut = np.stack([signals[:, at : at + window.samples] for at in starts])
         aligned, _ = align_trials(cut, align)
-        return (starts + window.samples) / rate, probabilities(
-            self.network, aligned, self.setup.mirror
-        )
+        return (starts + window.samples) / rate, probabilities(self.network, aligned)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sigform_eeg.alignment import Align, align_trials
 from sigform_eeg.eeg_lmuformer import EEGLMUFormer
 from sigform_eeg.metrics import Result
-from sigform_eeg.mirror import Mirror, agreed, with_mirrored
 from sigform_eeg.networks import Network, Setup
 from sigform_eeg.preprocessing import prepare
 from sigform_eeg.trials import Trials
@@ -51,22 +50,18 @@ class PrefixCurve:
 
 
 @torch.no_grad()
-def probabilities(
-    network: Network, signals: Float, mirror: Mirror | None = None
-) -> NDArray[np.float64]:
-    """Of aligned windows (n, C, T), by their mirror images too if there is a mirror: (n, K)."""
+def probabilities(network: Network, signals: Float) -> NDArray[np.float64]:
+    """Of aligned windows (n, C, T): (n, K)."""
     device = next(network.parameters()).device
     parts = [
-        agreed(network(with_mirrored(torch.from_numpy(part).to(device), mirror)), mirror)
+        network(torch.from_numpy(part).to(device)).double().softmax(-1).cpu().numpy()
         for part in _batches(signals)
     ]
-    return torch.cat(parts).cpu().numpy()
+    return np.concatenate(parts)
 
 
 @torch.no_grad()
-def prefix_probabilities(
-    network: Network, signals: Float, mirror: Mirror | None = None
-) -> NDArray[np.float64]:
+def prefix_probabilities(network: Network, signals: Float) -> NDArray[np.float64]:
     """After each token of aligned windows (n, C, T): (n, N, K).
 
     Raises ValueError for a network that needs whole windows.
@@ -75,12 +70,10 @@ def prefix_probabilities(
         raise ValueError(f"network is {type(network).__name__}; needs an LMUFormer for prefixes")
     device = next(network.parameters()).device
     parts = [
-        agreed(
-            network.prefix_logits(with_mirrored(torch.from_numpy(part).to(device), mirror)), mirror
-        )
+        network.prefix_logits(torch.from_numpy(part).to(device)).double().softmax(-1).cpu().numpy()
         for part in _batches(signals)
     ]
-    return torch.cat(parts).cpu().numpy()
+    return np.concatenate(parts)
 
 
 def windows_of(trials: Trials, setup: Setup, align: Align, *, strictly: bool = False) -> Trials:
@@ -111,7 +104,7 @@ def evaluate(
                 fold="all",
                 subject=trials.subject,
                 labels=seen.labels,
-                probabilities=probabilities(network, seen.signals, setup.mirror),
+                probabilities=probabilities(network, seen.signals),
             )
         )
     return results
@@ -128,7 +121,7 @@ def prefix_curve(
     right = []
     for trials in subjects:
         seen = windows_of(trials, setup, align or setup.align, strictly=True)
-        told = prefix_probabilities(network, seen.signals, setup.mirror).argmax(axis=2)  # (n, N)
+        told = prefix_probabilities(network, seen.signals).argmax(axis=2)  # (n, N)
         right.append(told == seen.labels[:, None])
     accuracy = np.concatenate(right).mean(axis=0)
     window = setup.preprocessing

@@ -7,7 +7,6 @@ killed goes on within the fold under way.
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -22,11 +21,10 @@ from sigform_eeg.alignment import Align, align_trials
 from sigform_eeg.baselines import CspLda
 from sigform_eeg.evaluation import probabilities
 from sigform_eeg.metrics import Result, summary
-from sigform_eeg.mirror import find_mirror
 from sigform_eeg.networks import Network, Setup, build, save_network
 from sigform_eeg.preprocessing import Preprocessing, prepare
 from sigform_eeg.protocols import Fold, chosen, folds_of
-from sigform_eeg.training import Examples, Recipe, examples_of, train_network
+from sigform_eeg.training import Examples, Recipe, examples_of, find_mirror, train_network
 from sigform_eeg.trials import Trials, common_channels
 
 if TYPE_CHECKING:
@@ -70,18 +68,13 @@ class Fitted:
 
 
 def make_setup(subjects: Sequence[Trials], preprocessing: Preprocessing, align: Align) -> Setup:
-    """A setup for these subjects: channels that all of them have where none are named, mirrored
-    where there is a mirror.
+    """A setup for these subjects: channels that all of them have where none are named.
 
     Raises InputError where they have none in common.
     """
     if preprocessing.channels is None:
         preprocessing = replace(preprocessing, channels=common_channels(subjects))
-    classes = subjects[0].classes
-    mirror = find_mirror(preprocessing.channels or (), classes)
-    return Setup(
-        preprocessing=preprocessing, classes=classes, align=align, mirrored=mirror is not None
-    )
+    return Setup(preprocessing=preprocessing, classes=subjects[0].classes, align=align)
 
 
 def fit_subjects(
@@ -176,10 +169,7 @@ class _Bench:
             labelled = {"fold": fold.name, "subject": trials.subject, "labels": seen.labels}
             pairs.append(
                 (
-                    Result(
-                        **labelled,
-                        probabilities=probabilities(network, seen.signals, self.plan.setup.mirror),
-                    ),
+                    Result(**labelled, probabilities=probabilities(network, seen.signals)),
                     Result(**labelled, probabilities=linear.predict_proba(seen)),
                 )
             )
@@ -197,7 +187,7 @@ class _Bench:
             network = build(plan.architecture, plan.setup)
         return train_network(
             network,
-            self.examples(train, self.reach),
+            self.examples(train, plan.recipe.shift),
             plan.recipe,
             folder,
             window=self.window,
@@ -207,13 +197,6 @@ class _Bench:
             resume=resume,
             on_progress=on_progress,
         )
-
-    @property
-    def reach(self) -> float:
-        """Seconds beyond the window that distorted windows come to."""
-        recipe = self.plan.recipe
-        longer = math.expm1(recipe.stretch) * self.window / 2
-        return recipe.shift + longer / self.plan.setup.preprocessing.sample_rate
 
     @property
     def offline(self) -> Align:
@@ -229,13 +212,13 @@ class _Bench:
         windows = [self.seen(trials, self.plan.setup.align) for trials in test]
         return examples_of([one.signals for one in windows], [one.labels for one in windows])
 
-    def examples(self, train: Sequence[Trials], reach: float) -> Examples:
-        """Training trials aligned by their windows, with what distorted windows come to."""
+    def examples(self, train: Sequence[Trials], shift: float) -> Examples:
+        """Training trials aligned by their windows, with what windows are shifted over."""
         nominal = self.plan.setup.preprocessing
         wide = replace(
             nominal,
-            start=max([nominal.start - reach, *(trials.start for trials in train)]),
-            stop=min([nominal.stop + reach, *(trials.stop for trials in train)]),
+            start=max([nominal.start - shift, *(trials.start for trials in train)]),
+            stop=min([nominal.stop + shift, *(trials.stop for trials in train)]),
         )
         begin = round((nominal.start - wide.start) * nominal.sample_rate)
         begin = max(0, min(begin, wide.samples - self.window))

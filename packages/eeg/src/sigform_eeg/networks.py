@@ -13,7 +13,6 @@ from sigform_core.weights import WeightFile, load_weights, save_weights
 from sigform_eeg.alignment import Align
 from sigform_eeg.dbconformer import DBConformer
 from sigform_eeg.eeg_lmuformer import EEGLMUFormer
-from sigform_eeg.mirror import Mirror, find_mirror
 from sigform_eeg.preprocessing import Preprocessing
 
 Network = DBConformer | EEGLMUFormer
@@ -32,7 +31,6 @@ class Setup:
     preprocessing: Preprocessing  # with channels
     classes: tuple[str, ...]
     align: Align
-    mirrored: bool = False  # answers are the mean of a head's and its mirror image's
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "classes", tuple(self.classes))
@@ -42,15 +40,6 @@ class Setup:
             raise ValueError(f"classes is {self.classes}; needs two or more, each once")
         if self.align not in get_args(Align):
             raise ValueError(f"align is {self.align!r}; needs {', '.join(get_args(Align))}")
-        if self.mirrored and find_mirror(self.channels, self.classes) is None:
-            raise ValueError(
-                "mirrored is True; needs a left and a right class, and channels on both sides"
-            )
-
-    @property
-    def mirror(self) -> Mirror | None:
-        """The mirror by which networks are asked, where they are."""
-        return find_mirror(self.channels, self.classes) if self.mirrored else None
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -62,20 +51,18 @@ class Setup:
             "preprocessing": self.preprocessing.to_dict(),
             "classes": list(self.classes),
             "align": self.align,
-            "mirrored": self.mirrored,
         }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """What `to_dict` gave. Raises ValueError where something is missing or unknown."""
-        if set(values) != {"preprocessing", "classes", "align", "mirrored"}:
+        if set(values) != {"preprocessing", "classes", "align"}:
             had = ", ".join(sorted(values)) or "nothing"
-            raise ValueError(f"setup has {had}; needs align, classes, mirrored and preprocessing")
+            raise ValueError(f"setup has {had}; needs align, classes and preprocessing")
         return cls(
             preprocessing=Preprocessing.from_dict(values["preprocessing"]),
             classes=tuple(values["classes"]),
             align=values["align"],
-            mirrored=values["mirrored"],
         )
 
 

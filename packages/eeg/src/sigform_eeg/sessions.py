@@ -18,7 +18,6 @@ from sigform_eeg.alignment import OnlineAligner
 from sigform_eeg.channels import Selection
 from sigform_eeg.dbconformer import DBConformer
 from sigform_eeg.eeg_lmuformer import EEGLMUFormer
-from sigform_eeg.mirror import Mirror, agreed, with_mirrored
 from sigform_eeg.networks import Network, Setup
 from sigform_eeg.preprocessing import Conditioner
 from sigform_eeg.stream_state import StreamState
@@ -80,8 +79,8 @@ class Session:
         self._seen = 0  # samples at our own rate
         step = max(1, round(hop * window.sample_rate))
         self._engine: _Engine = (
-            _Tokens(network, step, setup.mirror) if isinstance(network, EEGLMUFormer)
-            else _Windows(network, self._channels, self._window, step, setup.mirror)
+            _Tokens(network, step) if isinstance(network, EEGLMUFormer)
+            else _Windows(network, self._channels, self._window, step)
         )  # fmt: skip
         whole = self._window / self._own_rate
         self.warm_up = whole if online or not isinstance(network, EEGLMUFormer) else hop
@@ -161,12 +160,9 @@ class Session:
 class _Windows:
     """A network of whole windows: each `step` samples the last `window` of them."""
 
-    def __init__(
-        self, network: DBConformer, channels: int, window: int, step: int, mirror: Mirror | None
-    ) -> None:
+    def __init__(self, network: DBConformer, channels: int, window: int, step: int) -> None:
         self._network = network
         self._window, self._step = window, step
-        self._mirror = mirror
         self._recent = np.zeros((channels, 0), np.float32)  # not aligned, the window's at most
         self._count = 0  # samples so far
         self._since = 0  # samples since the last restart
@@ -194,8 +190,7 @@ class _Windows:
         for first in range(0, len(self._ready), AT_ONCE):
             some = self._ready[first : first + AT_ONCE]
             batch = torch.from_numpy(np.stack([window for _, window in some])).to(device)
-            logits = self._network(with_mirrored(batch, self._mirror))
-            told = agreed(logits, self._mirror).cpu().numpy()
+            told = self._network(batch).double().softmax(-1).cpu().numpy()
             made += [(count, row) for (count, _), row in zip(some, told, strict=True)]
         self._ready = []
         return made
@@ -216,14 +211,12 @@ class _Windows:
 class _Tokens:
     """A network that goes on from token to token; every `step` samples it is listened to."""
 
-    def __init__(self, network: EEGLMUFormer, step: int, mirror: Mirror | None) -> None:
+    def __init__(self, network: EEGLMUFormer, step: int) -> None:
         self._network = network
-        self._mirror = mirror
-        self._streams = 1 if mirror is None else 2  # side by side
         self._stride = network.samples_per_token
         self._every = max(1, round(step / self._stride))
         self._device = next(network.parameters()).device
-        self._inside = network.initial_state(self._streams).to(self._device)
+        self._inside = network.initial_state(1).to(self._device)
         self._count = 0  # samples so far
         self._tokens = 0  # since the last restart
         self._begun = 0  # sample of the last restart
@@ -235,9 +228,8 @@ class _Tokens:
             return
         aligned = samples if matrix is None else matrix @ samples
         batch = torch.from_numpy(np.ascontiguousarray(aligned))[None].to(self._device)
-        batch = with_mirrored(batch, self._mirror)
-        logits, self._inside = self._network.step(batch, self._inside)  # (1 or 2, n, K)
-        for row in agreed(logits, self._mirror)[0].cpu().numpy():
+        logits, self._inside = self._network.step(batch, self._inside)  # (1, n, K)
+        for row in logits[0].double().softmax(-1).cpu().numpy():
             self._tokens += 1
             if self._tokens % self._every == 0:
                 seen = self._tokens + self._network.delay
@@ -249,7 +241,7 @@ class _Tokens:
         return made
 
     def restart(self) -> None:
-        self._inside = self._network.initial_state(self._streams).to(self._device)
+        self._inside = self._network.initial_state(1).to(self._device)
         self._tokens, self._begun = 0, self._count
 
     def state(self) -> State:

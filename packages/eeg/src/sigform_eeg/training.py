@@ -26,8 +26,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from sigform_core.training import OnProgress, StepSampler, TrainResult, TrainSettings, fit
 from sigform_eeg.eeg_lmuformer import EEGLMUFormer
-from sigform_eeg.mirror import Mirror
 from sigform_eeg.networks import Network
+
+SIDES = ("left", "right")
+"""Words in the names of two classes that a mirrored head exchanges."""
 
 PIECES = 8
 """Of a window, that are recombined."""
@@ -47,8 +49,6 @@ class Recipe:
     averaging: float = 0.995  # share of the running average that a step keeps
     label_smoothing: float = 0.1
     shift: float = 0.25  # s, by which windows begin earlier or later at most
-    stretch: float = 0.1  # of time, a factor of exp(-stretch) to exp(stretch)
-    rotate: float = 0.03  # how far channels are mixed, as people differ after alignment
     mirror: bool | None = None  # None: where the classes are a left and a right one
     recombine: float = 0.5  # share of trials put together from pieces of others of their class
     amplitude: float = 0.2  # standard deviation of the logarithm of a trial's gain
@@ -68,16 +68,7 @@ class Recipe:
         for name in ("final_rate", "averaging", "label_smoothing", "recombine", "channel_dropout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; needs 0 to 1")
-        for name in (
-            "shift",
-            "stretch",
-            "rotate",
-            "amplitude",
-            "noise",
-            "first_token",
-            "weight_decay",
-            "warm_up",
-        ):
+        for name in ("shift", "amplitude", "noise", "first_token", "weight_decay", "warm_up"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; needs 0 or more")
 
@@ -102,6 +93,45 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
     def __getitems__(self, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
         chosen = torch.as_tensor(indices)
         return self.signals[chosen], self.labels[chosen]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mirror:
+    """What a head mirrored left to right is: the channels and classes in their new places."""
+
+    channels: tuple[int, ...]
+    classes: tuple[int, ...]
+
+
+def find_mirror(channels: Sequence[str], classes: Sequence[str]) -> Mirror | None:
+    """The mirror of a montage in the 10-5 system whose two classes are a left and a right one.
+
+    None where a channel has no counterpart or the classes are others.
+    """
+    swapped = [_other_side(name) for name in classes]
+    if len(classes) != 2 or swapped != [classes[1], classes[0]]:
+        return None
+    opposite = [_opposite(name) for name in channels]
+    if not set(opposite) <= set(channels):
+        return None
+    return Mirror(channels=tuple(list(channels).index(name) for name in opposite), classes=(1, 0))
+
+
+def _other_side(name: str) -> str:
+    left, right = SIDES
+    if left in name:
+        return name.replace(left, right)
+    return name.replace(right, left)
+
+
+def _opposite(channel: str) -> str:
+    """Odd numbers are on the left, the even ones that follow them on the right."""
+    letters = channel.rstrip("0123456789")
+    digits = channel[len(letters) :]
+    if not digits:
+        return channel
+    number = int(digits)
+    return f"{letters}{number + 1 if number % 2 else number - 1}"
 
 
 class DecodingModule(lightning.LightningModule):
@@ -141,17 +171,15 @@ class DecodingModule(lightning.LightningModule):
         reach = round(recipe.shift * self.rate)
         low, high = max(0, self.begin - reach), min(room, self.begin + reach)
         starts = torch.randint(low, high + 1, (B,))
-        signals = _windows(signals, starts, self.window, recipe.stretch)
+        index = starts[:, None] + torch.arange(self.window)  # (B, T)
+        index = index[:, None].expand(-1, signals.shape[1], -1).to(signals.device)
+        signals = signals.gather(2, index)
         if self.mirror is not None:
             turned = (torch.rand(B) < 0.5).to(signals.device)
             other = signals[:, list(self.mirror.channels)]
             signals = torch.where(turned[:, None, None], other, signals)
             swapped = torch.tensor(self.mirror.classes, device=labels.device)[labels]
             labels = torch.where(turned, swapped, labels)
-        if recipe.rotate:
-            mix = recipe.rotate * torch.randn(B, signals.shape[1], signals.shape[1])
-            mix = (mix - mix.transpose(1, 2)).to(signals.device)
-            signals = signals + mix @ signals
         if recipe.recombine:
             signals = _recombined(signals, labels, recipe.recombine)
         if recipe.amplitude:
@@ -299,21 +327,6 @@ def examples_of(
         labels=torch.from_numpy(np.concatenate(list(labels))),
         begin=begin,
     )
-
-
-def _windows(signals: Tensor, starts: Tensor, length: int, stretch: float) -> Tensor:
-    """Windows (B, C, T) from `starts` (B,), time stretched about their middle by chance."""
-    places = torch.arange(length).expand(len(starts), -1) + starts[:, None]  # (B, T)
-    shape = (-1, signals.shape[1], -1)
-    if not stretch:
-        return signals.gather(2, places[:, None].expand(shape).to(signals.device))
-    factors = (stretch * (2 * torch.rand(len(starts), 1) - 1)).exp()
-    middle = starts[:, None] + (length - 1) / 2
-    exact = (middle + factors * (places - middle)).clamp(0, signals.shape[2] - 1)
-    before = exact.floor().clamp(max=signals.shape[2] - 2)
-    share = (exact - before)[:, None].to(signals)
-    index = before.long()[:, None].expand(shape).to(signals.device)
-    return torch.lerp(signals.gather(2, index), signals.gather(2, index + 1), share)
 
 
 def _recombined(signals: Tensor, labels: Tensor, share: float) -> Tensor:
