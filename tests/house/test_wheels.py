@@ -93,7 +93,7 @@ def test_speech_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
 
 def test_eeg_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
     commands = installed("sigform-eeg", wheels, tmp_path)
-    small = ("--architecture", "lmuformer", "--epochs", "1", "--protocol", "held-out")
+    small = ("--architecture", "lmuformer", "--epochs", "1", "--protocol", "co")
     run(
         commands / "sigform-decode", "train", "simulated", "--example", *small, "-o", "run",
         folder=tmp_path,
