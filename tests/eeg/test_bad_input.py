@@ -242,9 +242,9 @@ def test_an_interrupt_leaves_nothing(net, monkeypatch):
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
+    saved(Path("a_raw.fif"), raw_array(noise(len(NAMES), 400)))
     monkeypatch.setattr(mne.io.BaseRaw, "save", interrupted)
     Path("out").mkdir()
-    saved(Path("a_raw.fif"), raw_array(noise(len(NAMES), 400)))
     told = command("a_raw.fif", "-w", net, "-o", "out/a.csv", "--annotate", "out/b.fif")
     assert told.code == 130
     assert [path.name for path in Path("out").iterdir()] == ["a.csv"]
