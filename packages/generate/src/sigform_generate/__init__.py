@@ -1,0 +1,1 @@
+"""Generate images, video, and video with sound, with StyleSwin, VDT and AV-DiT."""
