@@ -199,6 +199,20 @@ class SelfAttention(nn.Module):
         mixed = attend(query, key, value).transpose(1, 2).reshape(*lead, length, dim)
         return _with(self.proj, mixed, add.get("proj"))
 
+    def across(self, x: Tensor) -> Tensor:
+        """The same over the axis before: (B, T, N, D) -> (B, T, N, D), among the T.
+
+        The tokens stay where they are: only query, key and value are turned.
+        """
+        b, t, n, dim = x.shape
+        qkv = self.qkv(x).view(b, t, n, 3, self.heads, dim // self.heads)
+        query, key, value = (
+            qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2).unbind(0)
+        )  # (B*N, H, T, D/H)
+        mixed = attend(query, key, value)
+        mixed = mixed.unflatten(0, (b, n)).permute(0, 3, 1, 2, 4).reshape(b, t, n, dim)
+        return self.proj(mixed)
+
 
 class FeedForward(nn.Module):
     """Linear, tanh-GELU, linear: (..., D) -> (..., D)."""

@@ -129,7 +129,9 @@ class DiT(nn.Module):
         """Images (B, C, H, W) -> tokens with positions (B, N, D)."""
         wanted = (self.config.in_channels, self.config.input_size, self.config.input_size)
         if x.ndim != 4 or x.shape[1:] != wanted:
-            raise ValueError(f"x has shape {tuple(x.shape)}; needs (B, {wanted}) of this model")
+            raise ValueError(
+                f"x has shape {tuple(x.shape)}; this model needs (B, {', '.join(map(str, wanted))})"
+            )
         return self.patches(x) + self.pos_embed
 
     def condition(self, t: Tensor, y: Tensor) -> Tensor:
