@@ -83,6 +83,29 @@ def test_a_change_within_a_chunk_is_undone(read: Callable[[str], np.ndarray]) ->
             assert np.corrcoef(made[0, 0, piece], part[0, 0, piece])[0, 1] > 0.9
 
 
+def test_a_voice_alone_is_not_divided(read: Callable[[str], np.ndarray]) -> None:
+    """From 20 s on only one speaks; the network gives the syllables to one output and the other."""
+    sources = np.stack([read(f"train/{name}")[: 40 * RATE] for name in ("19", "26")])
+    sources[1, 20 * RATE :] = 0
+    outputs = 0.95 * sources + 0.05 * sources[::-1]
+    syllable = np.arange(40 * RATE) // (RATE // 3) % 2
+    divided = np.stack([sources[0] * (syllable == n) for n in (0, 1)])
+    outputs[:, 20 * RATE :] = divided[:, 20 * RATE :]
+    order = SpeakerOrder(2, RATE)
+    before = np.zeros((2, 1, 0), np.float32)
+    shares = []
+    for start in range(0, 32 * RATE, 6 * RATE):
+        made = order(outputs[:, None, start : start + 8 * RATE], before)
+        before = made[..., 6 * RATE :]
+        heard = made[:, 0, : 6 * RATE]
+        sources_here = sources[:, start : start + 6 * RATE]
+        # Of the voice's energy, what lies in its own output; both go on where both speak.
+        shares.append(float((heard[0] ** 2).sum() / (heard**2).sum()))
+        if start < 14 * RATE:
+            assert np.corrcoef(heard[1], sources_here[1])[0, 1] > 0.9
+    assert min(shares[4:]) > 0.95, shares
+
+
 @pytest.mark.parametrize(
     ("change", "expected"), [(1.0, [0, 0, 1, 1, 0]), (4.0, [0, 0, 0, 0, 0]), (0.0, [0, 0, 1, 1, 0])]
 )

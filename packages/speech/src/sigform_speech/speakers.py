@@ -4,7 +4,8 @@ A network may give the speakers in another order for every chunk. Two things tel
 what the chunk shares with the one before, as its outputs there must be the same signals, and the
 voices, which are known from all chunks before. Both are log-likelihood ratios and add up, so each
 counts as much as it has to say: nothing where the shared part is silent, or nobody spoke yet.
-Where the voices say that the network changed its order within a chunk, that is undone first.
+Where the voices say that the network changed its order within a chunk, or divided one voice
+among its outputs while nobody else spoke, that is undone first.
 
 Shapes: S speakers, C channels, T samples.
 """
@@ -51,6 +52,18 @@ ENOUGH = 2.0
 FADE_SECONDS = 0.03
 """Of a change of order."""
 
+TOGETHER = 0.1
+"""Of the louder output's energy in a frame, above which another one has something in it too."""
+
+SAME = 0.7
+"""Correlation of two outputs in a frame above which they are parts of one voice."""
+
+ALONE = 0.5
+"""Log-likelihood ratio that it costs to begin a chunk with one voice: nothing heard is no voice."""
+
+BOTH_SPEAK = 1.0
+"""Log-likelihood ratio by which a frame with two different signals speaks against one voice."""
+
 
 class SpeakerOrder:
     """Puts the outputs of one chunk after the other into one order; S! orders are weighed.
@@ -88,9 +101,11 @@ class SpeakerOrder:
             return outputs
         S, _, T = outputs.shape
         pairs = self._compare(self._listen(outputs, BLOCK_FRAMES))  # (blocks, speakers, outputs)
-        evidence = pairs[:, np.arange(S), self._orders].sum(axis=2)  # (blocks, orders)
-        path = cheapest_path(evidence, CHANGE)
-        if (path == path[0]).all():
+        orders = pairs[:, np.arange(S), self._orders].sum(axis=2)  # (blocks, orders)
+        alone = pairs.sum(axis=2) - BOTH_SPEAK * self._differing(outputs)[: len(pairs), None]
+        alone[:1] -= ALONE
+        path = cheapest_path(np.concatenate([orders, alone], axis=1), CHANGE)
+        if (path == path[0]).all() and path[0] < len(self._orders):
             return outputs
         hop = round(HOP_SECONDS * self._sample_rate)
         places = np.repeat(path, BLOCK_FRAMES * hop)
@@ -101,9 +116,27 @@ class SpeakerOrder:
             chosen = np.pad((places == number).astype(np.float32), size // 2, mode="edge")
             total = np.concatenate([[0], np.cumsum(chosen, dtype=np.float64)])
             width = 2 * (size // 2)
-            weight = (total[width : width + T] - total[:T]) / width
-            made += outputs[self._orders[number]] * weight.astype(np.float32)
+            weight = ((total[width : width + T] - total[:T]) / width).astype(np.float32)
+            if number < len(self._orders):
+                made += outputs[self._orders[number]] * weight
+            else:
+                made[number - len(self._orders)] += outputs.sum(axis=0) * weight
         return made
+
+    def _differing(self, outputs: Float) -> Float:
+        """In how many frames of each block two outputs have different signals in them: (blocks,)"""
+        size = round(HOP_SECONDS * self._sample_rate)
+        count = -(-outputs.shape[2] // size)
+        padded = np.pad(outputs, ((0, 0), (0, 0), (0, count * size - outputs.shape[2])))
+        frames = padded.reshape(*outputs.shape[:2], count, size).astype(np.float64)
+        products = np.einsum("sclt,oclt->lso", frames, frames)
+        energy = np.diagonal(products, axis1=1, axis2=2)  # (L, S)
+        scale = np.sqrt(energy[:, :, None] * energy[:, None]) + 1e-30
+        loudest = energy.max(axis=1)
+        heard = (energy > TOGETHER * loudest[:, None]) & (loudest > ACTIVE * self._loud)[:, None]
+        apart = (np.abs(products) < SAME * scale) & heard[:, :, None] & heard[:, None]
+        differing = apart.any(axis=(1, 2))
+        return np.pad(differing, (0, -count % BLOCK_FRAMES)).reshape(-1, BLOCK_FRAMES).sum(axis=1)
 
     def _compare(self, heard: Stretch) -> Float:
         """How much likelier each stretch (..., outputs) is by each speaker: (..., S, outputs)."""
