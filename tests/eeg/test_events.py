@@ -35,9 +35,10 @@ def test_annotations_come_in_time_order_with_their_samples() -> None:
     assert not annotated_events(raw_array(noise(9, 100)))
 
 
-def test_samples_count_from_the_first_of_a_cropped_recording() -> None:
+@pytest.mark.parametrize("date", [None, 1_600_000_000])
+def test_samples_count_from_the_first_of_a_cropped_recording(date: int | None) -> None:
     raw = raw_array(noise(9, 960), events=[(1.5, "T1"), (4.0, "T2")])
-    raw.set_meas_date(1_600_000_000)
+    raw.set_meas_date(date)
     raw.set_annotations(mne.Annotations([1.5, 4.0], 0.0, ["T1", "T2"], raw.info["meas_date"]))
     cropped = raw.copy().crop(tmin=1.0, verbose="ERROR")
     assert [event.sample for event in annotated_events(cropped)] == [80, 480]

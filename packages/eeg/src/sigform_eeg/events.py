@@ -33,10 +33,18 @@ def annotated_events(raw: BaseRaw) -> list[Event]:
     held = raw.annotations
     if not len(held):
         return []
-    samples = raw.time_as_index(held.onset, use_rounding=True, origin=held.orig_time)
-    pairs = zip(samples.tolist(), held.description, strict=True)
+    pairs = zip(onset_samples(raw), held.description, strict=True)
     found = [Event(sample=sample, name=str(name).strip()) for sample, name in pairs]
     return sorted(found, key=lambda event: event.sample)
+
+
+def onset_samples(raw: BaseRaw) -> list[int]:
+    """Where each annotation begins, in samples from the recording's first."""
+    held = raw.annotations
+    # Without a date MNE counts onsets from before a crop, which `time_as_index` does not know.
+    early = raw.first_time if held.orig_time is None else 0.0
+    at = raw.time_as_index(held.onset - early, use_rounding=True, origin=held.orig_time)
+    return at.tolist()
 
 
 def stim_events(raw: BaseRaw, where: str = "the recording") -> list[Event]:

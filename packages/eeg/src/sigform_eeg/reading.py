@@ -23,6 +23,7 @@ from sigform_eeg.events import (
     annotated_events,
     classes_of,
     count_events,
+    onset_samples,
     stim_events,
     told_events,
 )
@@ -306,10 +307,9 @@ def _bad_spans(recording: Recording) -> list[tuple[int, int]]:
     held = recording.raw.annotations
     if not len(held):
         return []
-    first = recording.raw.time_as_index(held.onset, use_rounding=True, origin=held.orig_time)
-    length = np.round(np.asarray(held.duration) * recording.rate).astype(int)
-    spans = zip(first.tolist(), (first + length).tolist(), held.description, strict=True)
-    return [(a, b) for a, b, name in spans if str(name).lower().startswith("bad")]
+    lengths = np.round(np.asarray(held.duration) * recording.rate).astype(int).tolist()
+    spans = zip(onset_samples(recording.raw), lengths, held.description, strict=True)
+    return [(a, a + n) for a, n, name in spans if str(name).lower().startswith("bad")]
 
 
 def _one_rate(

@@ -21,7 +21,7 @@ from sigform_core.weights import load_weights, save_weights
 
 CLASSES = {
     "styleswin": ("styleswin", "Generator", "GeneratorConfig"),
-    "styleswin-discriminator": ("styleswin", "Discriminator", "DiscriminatorConfig"),
+    "styleswin-discriminator": ("discriminator", "Discriminator", "DiscriminatorConfig"),
     "dit": ("dit", "DiT", "DiTConfig"),
     "vdt": ("vdt", "VDT", "VDTConfig"),
     "av-dit": ("avdit", "AVDiT", "AVDiTConfig"),
