@@ -260,3 +260,39 @@ def test_the_real_recordings_give_the_real_epochs() -> None:
     (one,) = read.subjects
     assert np.array_equal(one.signals, imagined.signals)
     assert np.array_equal(one.labels, imagined.labels)
+
+
+def brain_vision(folder: Path, signals: np.ndarray, markers: list[tuple[int, str]]) -> Path:
+    """The three files of a BrainVision recording of microvolts (C, T), as its format says."""
+    lines = [f"Ch{n}={name},,0.1,µV" for n, name in enumerate(NAMES, 1)]
+    header = folder / "S001R04.vhdr"
+    header.write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nCodepage=UTF-8\n"
+        "DataFile=S001R04.eeg\nMarkerFile=S001R04.vmrk\nDataFormat=BINARY\n"
+        f"DataOrientation=MULTIPLEXED\nNumberOfChannels={len(NAMES)}\nSamplingInterval=6250\n"
+        "[Binary Infos]\nBinaryFormat=INT_16\n[Channel Infos]\n" + "\n".join(lines) + "\n",
+        "utf-8",
+    )
+    told = [f"Mk{n}=Stimulus,{name},{at + 1},1,0" for n, (at, name) in enumerate(markers, 1)]
+    (folder / "S001R04.vmrk").write_text(
+        "Brain Vision Data Exchange Marker File, Version 1.0\n[Common Infos]\nCodepage=UTF-8\n"
+        "DataFile=S001R04.eeg\n[Marker Infos]\n" + "\n".join(told) + "\n",
+        "utf-8",
+    )
+    (folder / "S001R04.eeg").write_bytes(np.round(10 * signals.T).astype("<i2").tobytes())
+    return header
+
+
+def test_brainvision_is_read_with_its_markers(tmp_path: Path) -> None:
+    signals = noise(9, 9600)
+    markers = [(round(RATE * (2 + 5 * n)), ("S  1", "S  2")[n % 2]) for n in range(11)]
+    path = brain_vision(tmp_path, signals, markers)
+    asked = {"left": ("Stimulus/S  1",), "right": ("Stimulus/S  2",)}
+    read = read_trials(path, OURS, events=asked)
+    (found,) = read.subjects
+    assert found.classes == ("left", "right")
+    assert found.labels.tolist() == [n % 2 for n in range(11)]
+    begin = round(RATE * 2) + round(found.start * RATE)
+    wanted = signals[:, begin : begin + found.signals.shape[2]]
+    skipped = wanted.shape[1] - found.signals.shape[2]
+    np.testing.assert_allclose(found.signals[0][:, skipped:], wanted, atol=0.051)
