@@ -1,0 +1,1 @@
+"""A page on this machine over the installed sigform domains."""
