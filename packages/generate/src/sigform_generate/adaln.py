@@ -160,6 +160,7 @@ class Modulations(nn.Module):
 
 def modulate(x: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """LayerNorm without weights, then (1 + scale) and shift: x (B, ..., N, D), both (B, D)."""
+    shift, scale = shift.to(x.dtype), scale.to(x.dtype)  # autocast makes them smaller
     if len(x) == 1:  # one kernel does it all
         return F.layer_norm(x, x.shape[-1:], 1 + scale[0], shift[0], eps=1e-6)
     normed = F.layer_norm(x, x.shape[-1:], eps=1e-6)
