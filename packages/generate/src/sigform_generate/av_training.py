@@ -10,40 +10,35 @@ Letters of shapes: B batch, T frames, S side in pixels, N samples, F windows, M 
 
 from __future__ import annotations
 
-import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
-import lightning.pytorch as lightning
+import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from sigform_core.training import OnProgress, StepSampler, TrainResult, TrainSettings, fit
-from sigform_core.weights import load_torch_checkpoint
 from sigform_generate.avdit import AVDiT, AVDiTConfig
-from sigform_generate.bouncing import bouncing_clip
-from sigform_generate.data import DRAWS, AVSet, held_out, to_tensor
-from sigform_generate.diffusion import Diffusion, betas
+from sigform_generate.bouncing import bouncing_clip, bouncing_still
+from sigform_generate.data import AVSet, held_out, to_tensor
+from sigform_generate.diffusion_training import DiffusionRecipe, OnSamples, train_diffusion
 from sigform_generate.dit import DiT, DiTConfig
-from sigform_generate.fitting import Fitted
 from sigform_generate.networks import Sampling, load_network, save_network
 from sigform_generate.sound import MelSettings, to_image
 
 if TYPE_CHECKING:
+    from sigform_core.training import OnProgress
     from sigform_generate.data import OnPrepared, Source
+    from sigform_generate.fitting import Fitted
 
 Pairs = Dataset[tuple[Tensor, Tensor]]
 """Clips (T, 3, S, S) with sound (N,), both in [-1, 1]."""
 
-OnSamples = Callable[[int, Tensor, Tensor], None]
-"""Told the step, and clips (n, T, 3, S, S) with spectrograms (n, 1, F, M) drawn there."""
-
-HELD_CLIPS = 32
+HELD_CLIPS = 16
 """Most clips to validate on; bouncing balls have no end of them."""
 
 HELD_SEED = 1 << 24
@@ -52,24 +47,45 @@ HELD_SEED = 1 << 24
 
 @dataclass(frozen=True, kw_only=True)
 class AVRecipe:
-    """How long and how fast to train both runs; batches are counted in clips."""
+    """How long and how fast to train both runs."""
 
     backbone_steps: int = 3000
+    backbone_batch: int = 16  # frames
     steps: int = 20_000
-    batch_size: int = 8
-    stills: int = 4  # frames of each clip that a step of the backbone's run sees
+    batch_size: int = 4  # clips
     learning_rate: float = 5e-4  # at its height
     warm_up: int = 200  # steps
     final_rate: float = 0.05  # of learning_rate, at the end of the cosine
-    weight_decay: float = 0.0
     gradient_clip: float = 1.0
     averaging: float = 0.999  # share of the running average that a step keeps
-    validate_every: int = 250  # steps
+    schedule: str = "linear"  # frames repeat each other: they stand more noise than images
+    validate_every: int = 500  # steps
+    sample_every: int = 1000  # steps between sample sheets
     seed: int = 0
     device: str = "auto"
     dtype: str = "float32"
     devices: int = 1
     workers: int = 0  # processes that prepare clips
+
+    def part(self, *, backbone: bool) -> DiffusionRecipe:
+        """The recipe of the first or of the second run."""
+        return DiffusionRecipe(
+            steps=self.backbone_steps if backbone else self.steps,
+            batch_size=self.backbone_batch if backbone else self.batch_size,
+            learning_rate=self.learning_rate,
+            warm_up=self.warm_up,
+            final_rate=self.final_rate,
+            gradient_clip=self.gradient_clip,
+            averaging=self.averaging,
+            schedule=self.schedule,
+            validate_every=self.validate_every,
+            sample_every=self.sample_every,
+            seed=self.seed,
+            device=self.device,
+            dtype=self.dtype,
+            devices=self.devices,
+            workers=self.workers,
+        )
 
 
 def small_config(size: int, frames: int, samples: int) -> AVDiTConfig:
@@ -106,15 +122,6 @@ def small_config(size: int, frames: int, samples: int) -> AVDiTConfig:
     )
 
 
-def process(sampling: Sampling) -> Diffusion:
-    """The diffusion that a network was trained in."""
-    return Diffusion(
-        betas(sampling.schedule, sampling.diffusion_steps),
-        prediction=cast(Any, sampling.prediction),
-        variance=cast(Any, sampling.variance),
-    )
-
-
 class BouncingSet(Dataset[tuple[Tensor, Tensor]]):
     """Bouncing balls of seeds first, first + 1, ...: clips (T, 3, S, S), sound (N,)."""
 
@@ -133,22 +140,29 @@ class BouncingSet(Dataset[tuple[Tensor, Tensor]]):
         )
         return to_tensor(clip.frames), torch.from_numpy(clip.audio)
 
+    def still(self, index: int, frame: int) -> Tensor:
+        """One frame of item `index`, (3, S, S), without drawing the others."""
+        side = self.size
+        seed = self.first + index
+        return to_tensor(bouncing_still(seed, frame, frames=self.frames, height=side, width=side))
 
-class _Stills(Dataset[tuple[Tensor]]):
-    """A few frames of each clip (k, 3, S, S), chosen by (seed, item)."""
 
-    def __init__(self, pairs: Pairs, count: int, seed: int) -> None:
+class _Stills(Dataset[Tensor]):
+    """Item i is a frame of clip i (3, S, S), chosen by (seed, i)."""
+
+    def __init__(self, pairs: Pairs, frames: int, seed: int) -> None:
         self.pairs = pairs
-        self.count = count
+        self.frames = frames
         self.seed = seed
 
     def __len__(self) -> int:
         return _length(self.pairs)
 
-    def __getitem__(self, index: int) -> tuple[Tensor]:
-        frames = self.pairs[index][0]
-        chance = torch.Generator().manual_seed(self.seed * DRAWS + index)
-        return (frames[torch.randperm(len(frames), generator=chance)[: self.count]],)
+    def __getitem__(self, index: int) -> Tensor:
+        frame = int(np.random.default_rng([self.seed, index]).integers(self.frames))
+        if isinstance(self.pairs, BouncingSet):
+            return self.pairs.still(index, frame)  # sixteen times as fast
+        return self.pairs[index][0][frame]
 
 
 class _Spectrograms(Dataset[tuple[Tensor, Tensor]]):
@@ -169,147 +183,6 @@ def _length(items: Dataset[Any]) -> int:
     return len(items)  # pyright: ignore[reportArgumentType]
 
 
-class JointModule(lightning.LightningModule):
-    """Denoises all modalities of a batch at one timestep a sample; losses are added.
-
-    A batch is a tuple with a tensor (B, ...) for each modality. Validates the averaged weights
-    on fixed timesteps and noise.
-    """
-
-    def __init__(self, network: nn.Module, diffusion: Diffusion, recipe: AVRecipe) -> None:
-        super().__init__()
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
-        self.diffusion = diffusion
-        self.recipe = recipe
-        self.total = recipe.steps if isinstance(network, AVDiT) else recipe.backbone_steps
-
-    def losses(
-        self, network: nn.Module, batch: Sequence[Tensor], t: Tensor, noise: Sequence[Tensor]
-    ) -> list[Tensor]:
-        """The loss of each modality, one number a sample."""
-        clean = [part.flatten(0, 1) for part in batch] if len(batch) == 1 else list(batch)
-        noised = [self.diffusion.noised(x, t, e) for x, e in zip(clean, noise, strict=True)]
-        if len(clean) == 1:
-            outputs = [network(noised[0], t, torch.zeros_like(t))]
-        else:
-            outputs = network(*noised, t)
-        return [
-            self.diffusion.losses(made, x, seen, t, e).loss
-            for made, x, seen, e in zip(outputs, clean, noised, noise, strict=True)
-        ]
-
-    def training_step(self, batch: tuple[Tensor, ...], batch_index: int) -> Tensor:
-        del batch_index
-        samples = batch[0].flatten(0, 1) if len(batch) == 1 else batch[0]
-        t = torch.randint(len(self.diffusion), (len(samples),), device=samples.device)
-        noise = [torch.randn_like(samples), *[torch.randn_like(part) for part in batch[1:]]]
-        losses = [loss.mean() for loss in self.losses(self.network, batch, t, noise)]
-        for name, loss in zip(("video", "audio"), losses, strict=False):
-            self.log(f"train_{name}_loss", loss)
-        return torch.stack(losses).sum()
-
-    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        del outputs, batch, batch_idx
-        # Early averages would be mostly the start.
-        keep = min(self.recipe.averaging, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            ):
-                if value.requires_grad:
-                    mean.lerp_(value, 1 - keep)
-
-    def on_validation_epoch_start(self) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64, device=self.device)
-
-    def validation_step(self, batch: tuple[Tensor, ...], batch_index: int) -> None:
-        samples = batch[0].flatten(0, 1) if len(batch) == 1 else batch[0]
-        chance = torch.Generator().manual_seed(batch_index)
-        count = len(samples)
-        # Timesteps evenly over the whole range, the same ones at every validation.
-        shares = (torch.arange(count) + torch.rand((), generator=chance)) / count
-        t = (shares * len(self.diffusion)).long().to(samples.device)
-        noise = [
-            torch.randn(part.shape, generator=chance).to(part.device)
-            for part in (samples, *batch[1:])
-        ]
-        losses = [loss.double().sum() for loss in self.losses(self.average, batch, t, noise)]
-        parts = [*losses, torch.zeros_like(losses[0])][:2]
-        self.sums += torch.stack([*parts, torch.full_like(parts[0], count)])
-
-    def on_validation_epoch_end(self) -> None:
-        gathered = cast(Tensor, self.all_gather(self.sums)).reshape(-1, 3).sum(0)
-        video, audio, count = gathered.tolist()
-        self.log("val_video_loss", video / count, sync_dist=True)
-        if isinstance(self.network, AVDiT):
-            self.log("val_audio_loss", audio / count, sync_dist=True)
-        self.log("val_loss", (video + audio) / count, sync_dist=True)
-
-    def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        learnt = [value for value in self.network.parameters() if value.requires_grad]
-        recipe = self.recipe
-        optimizer = torch.optim.AdamW(
-            learnt, lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _rate(self, step: int) -> float:
-        recipe = self.recipe
-        rise = min(1.0, (step + 1) / max(1, recipe.warm_up))
-        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.total))
-        return rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
-
-
-def train_part(
-    network: nn.Module,
-    sets: tuple[Dataset[Any], Dataset[Any]],
-    diffusion: Diffusion,
-    recipe: AVRecipe,
-    run_dir: Path,
-    *,
-    resume: bool = False,
-    on_progress: OnProgress | None = None,
-) -> TrainResult:
-    """Train the DiT or the AV-DiT and leave it with the averaged weights of the best validation.
-
-    Raises TrainingInterrupted on Ctrl-C; resuming goes on from there.
-    """
-    train, held = sets
-    sampler = StepSampler(_length(train), recipe.batch_size, recipe.seed)
-    loaders = (
-        DataLoader(train, batch_sampler=sampler, num_workers=recipe.workers),
-        DataLoader(held, batch_size=recipe.batch_size),
-    )
-    module = JointModule(network.train(), diffusion, recipe)
-    settings = TrainSettings(
-        run_dir=run_dir,
-        max_steps=module.total,
-        seed=recipe.seed,
-        dtype=recipe.dtype,
-        device=recipe.device,
-        devices=recipe.devices,
-        gradient_clip=recipe.gradient_clip,
-        validate_every=min(recipe.validate_every, module.total),
-        monitor="val_loss",
-        resume=resume,
-    )
-    result = fit(module, loaders, settings, on_progress=on_progress)
-    if result.best_path is None:
-        raise ValueError("no validation was better than none; needs clips to validate on")
-    state = load_torch_checkpoint(result.best_path)
-    prefix = "average."
-    network.load_state_dict(
-        {name.removeprefix(prefix): x for name, x in state.items() if name.startswith(prefix)}
-    )
-    network.eval().cpu()
-    return result
-
-
 def fit_pairs(
     train: Pairs,
     held: Pairs,
@@ -322,6 +195,7 @@ def fit_pairs(
     resume: bool = False,
     card: dict[str, Any] | None = None,
     on_progress: OnProgress | None = None,
+    on_samples: OnSamples | None = None,
 ) -> Fitted:
     """Train on pairs of clip and sound and write `run_dir/weights.safetensors`.
 
@@ -332,7 +206,13 @@ def fit_pairs(
     if sampling.audio_samples is None:
         raise ValueError("audio_samples is None; needs the number of samples of a clip's sound")
     config = config or small_config(sampling.size, sampling.frames, sampling.audio_samples)
-    diffusion = process(sampling)
+    learnt = recipe.part(backbone=False)
+    sampling = replace(
+        sampling,
+        schedule=learnt.schedule,
+        prediction=learnt.prediction,
+        variance=learnt.variance,
+    )
     given = None if start is None else load_network(start).network
     if given is not None and not isinstance(given, DiT | AVDiT):
         raise ValueError(f"{start} holds a {type(given).__name__}; needs a DiT or an AV-DiT")
@@ -344,8 +224,6 @@ def fit_pairs(
             return None
         return lambda step, _, metrics: tell(before + step, first + recipe.steps, metrics)
 
-    seconds = 0.0
-    metrics: dict[str, float] = {}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if isinstance(given, AVDiT):
@@ -353,38 +231,37 @@ def fit_pairs(
         else:
             backbone = DiT(config.backbone) if given is None else given
             network = AVDiT.around(backbone, replace(config, backbone=backbone.config))
+    seconds = 0.0
+    metrics: dict[str, float] = {}
     if given is None:
-        stills = _Stills(train, recipe.stills, recipe.seed), _Stills(held, 4, recipe.seed)
-        result = train_part(
+        result = train_diffusion(
             network.backbone.requires_grad_(True),
-            stills,
-            diffusion,
-            recipe,
+            _Stills(train, sampling.frames, recipe.seed),
+            _Stills(held, sampling.frames, recipe.seed),
+            recipe.part(backbone=True),
             run_dir / "backbone",
             resume=resume,
             on_progress=told(0),
         )
         network.backbone.requires_grad_(False)
-        seconds += result.seconds
-        metrics["backbone_val_loss"] = float(result.best_score or 0.0)
-    result = train_part(
+        seconds = result.seconds
+        metrics["backbone_val_loss"] = result.metrics["val_loss"]
+    result = train_diffusion(
         network,
-        (_Spectrograms(train), _Spectrograms(held)),
-        diffusion,
-        recipe,
+        _Spectrograms(train),
+        _Spectrograms(held),
+        learnt,
         run_dir / "joint",
         resume=resume,
         on_progress=told(first),
+        on_samples=on_samples,
     )
-    scores = [row["val_loss"] for row in result.history if "val_loss" in row]
-    metrics |= {"first_val_loss": scores[0], "val_loss": float(result.best_score or 0.0)}
-    fitted = Fitted(
+    fitted = replace(
+        result,
         weights=run_dir / "weights.safetensors",
         steps=result.steps + first,
         seconds=seconds + result.seconds,
-        metrics=metrics,
-        train_items=_length(train),
-        validation_items=_length(held),
+        metrics=metrics | result.metrics,
     )
     facts = {
         "architecture": "av-dit",
@@ -394,7 +271,8 @@ def fit_pairs(
         "started_from": start.name if start else None,
         "train_items": fitted.train_items,
         "validation_items": fitted.validation_items,
-        "metrics": {name: round(value, 5) for name, value in metrics.items()},
+        "metrics": {name: round(value, 5) for name, value in fitted.metrics.items()},
+        "steps": fitted.steps,
         "seconds": round(fitted.seconds),
         **(card or {}),
     }
@@ -412,8 +290,6 @@ def small_sampling(size: int = 64, frames: int = 16, fps: float = 10.0) -> Sampl
         fps=fps,
         sample_rate=rate,
         audio_samples=round(frames / fps * rate),
-        prediction="start",
-        variance="fixed_small",
     )
 
 
@@ -431,8 +307,9 @@ def fit_av(
     card: dict[str, Any] | None = None,
     on_prepared: OnPrepared | None = None,
     on_progress: OnProgress | None = None,
+    on_samples: OnSamples | None = None,
 ) -> Fitted:
-    """Train on a person's clips with sound; a tenth of them, at most 32, is held out.
+    """Train on a person's clips with sound; a tenth of them, at most 16, is held out.
 
     Otherwise as `fit_pairs`. Raises InputError where too few clips are usable.
     """
@@ -462,6 +339,7 @@ def fit_av(
         resume=resume,
         card={"clips": len(train.sources), "held_clips": len(held.sources), **(card or {})},
         on_progress=on_progress,
+        on_samples=on_samples,
     )
 
 
@@ -477,6 +355,7 @@ def fit_bouncing(
     resume: bool = False,
     card: dict[str, Any] | None = None,
     on_progress: OnProgress | None = None,
+    on_samples: OnSamples | None = None,
 ) -> Fitted:
     """Train on bouncing balls drawn by seeds 0 to `clips`, with no data at all; see `fit_pairs`."""
     return fit_pairs(
@@ -490,4 +369,5 @@ def fit_bouncing(
         resume=resume,
         card={"data": "procedural bouncing balls with sound", **(card or {})},
         on_progress=on_progress,
+        on_samples=on_samples,
     )

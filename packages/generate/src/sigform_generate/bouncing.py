@@ -72,19 +72,10 @@ def bouncing_clip(
 
     Raises ValueError for a size, rate or length below 1, or pictures under 16 pixels.
     """
-    for what, value, least in (
-        ("frames", frames, 1),
-        ("height", height, 16),
-        ("width", width, 16),
-        ("fps", fps, 1),
-        ("sample_rate", sample_rate, 1),
-    ):
-        if value < least:
-            raise ValueError(f"{what} is {value}; needs {least} or more")
-    random = np.random.default_rng(seed)
+    balls, back = _drawn(seed, frames, height, width, fps)
     seconds = frames / fps
-    back = random.uniform(0, 50, 3)  # colour of the wall, 0..255
-    balls = _drop(random, seconds, width / height)
+    if sample_rate < 1:
+        raise ValueError(f"sample_rate is {sample_rate}; needs 1 or more")
     impacts = [
         Impact(time, number, GRAVITY * _fall(flight[1], flight[2]) - flight[2])
         for number, ball in enumerate(balls)
@@ -100,6 +91,37 @@ def bouncing_clip(
         sample_rate=sample_rate,
         impacts=tuple(impacts),
     )
+
+
+def bouncing_still(
+    seed: int,
+    frame: int,
+    *,
+    frames: int = 16,
+    height: int = 64,
+    width: int = 64,
+    fps: float = 10.0,
+) -> NDArray[np.uint8]:
+    """Frame `frame` of the same clip, (H, W, 3), without drawing the others."""
+    balls, back = _drawn(seed, frames, height, width, fps)
+    return _draw(balls, np.array([frame / fps]), back, height, width)[0]
+
+
+def _drawn(
+    seed: int, frames: int, height: int, width: int, fps: float
+) -> tuple[list[_Ball], NDArray[np.float64]]:
+    """The balls of a seed, and the colour of the wall behind them, 0..255."""
+    for what, value, least in (
+        ("frames", frames, 1),
+        ("height", height, 16),
+        ("width", width, 16),
+        ("fps", fps, 1),
+    ):
+        if value < least:
+            raise ValueError(f"{what} is {value}; needs {least} or more")
+    random = np.random.default_rng(seed)
+    back = random.uniform(0, 50, 3)
+    return _drop(random, frames / fps, width / height), back
 
 
 def _drop(random: np.random.Generator, seconds: float, aspect: float) -> list[_Ball]:
