@@ -172,34 +172,6 @@ def test_a_separated_mixture_teaches_no_more() -> None:
     assert loss.item() == pytest.approx(-(30 + second) / 2, abs=1e-3)
 
 
-@pytest.mark.parametrize(("step", "keep"), [(1, 2 / 11), (90, 91 / 100), (10**6, 0.999)])
-def test_the_running_average(step: int, keep: float) -> None:
-    module = module_of(tiny(norm="bn"))
-    before = [value.clone() for value in module.average.parameters()]
-    with torch.no_grad():
-        for value in module.network.parameters():
-            value += 1
-        for buffer in module.network.buffers():
-            buffer += 2
-    module.follow(step)
-    for was, mean in zip(before, module.average.parameters(), strict=True):
-        torch.testing.assert_close(mean - was, torch.full_like(was, 1 - keep), rtol=0, atol=1e-5)
-        assert not mean.requires_grad
-    buffers = list(zip(module.average.buffers(), module.network.buffers(), strict=True))
-    assert buffers
-    assert all(torch.equal(mean, value) for mean, value in buffers)
-
-
-def test_rate_rises_and_falls() -> None:
-    module = module_of(tiny(), Recipe(steps=100, warm_up=10, final_rate=0.02))
-    rates = [module._rate(step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1, rel=0.01)
-    assert max(rates) == pytest.approx(1.0, rel=0.05)
-    assert rates[50] == pytest.approx(0.51)
-    assert rates[-1] == pytest.approx(0.02)
-    assert module_of(tiny(), Recipe(warm_up=0))._rate(0) == 1
-
-
 def test_only_matrices_decay() -> None:
     module = module_of(tiny())
     groups = cast(torch.optim.Optimizer, module.configure_optimizers()["optimizer"]).param_groups

@@ -18,7 +18,6 @@ from sigform_superres.networks import load_network
 from sigform_superres.resizing import imresize
 from sigform_superres.training import (
     Recipe,
-    UpscaleModule,
     silence,
     solve_upsampling,
     split_validation,
@@ -167,15 +166,6 @@ def test_start_from_another_scale() -> None:
     wide = CRAFT(replace(two.config, embed_dim=64))
     with pytest.raises(ValueError, match="do not fit"):
         start_from(three, wide)
-
-
-def test_rate_rises_and_falls() -> None:
-    module = UpscaleModule(tiny(), Recipe(steps=100, warm_up=10, final_rate=0.01))
-    rates = [module._rate(step) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1, rel=0.01)
-    assert max(rates) == pytest.approx(1.0, rel=0.05)
-    assert rates[-1] == pytest.approx(0.01)
-    assert math.isclose(rates[50], 0.505, rel_tol=1e-6)
 
 
 def test_validation_pictures_are_set_apart() -> None:

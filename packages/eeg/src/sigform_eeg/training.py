@@ -7,23 +7,20 @@ T samples of the window, N tokens, K classes.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as lightning
 import numpy as np
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from sigform_core.averaging import AveragedModule, scheduled
 from sigform_core.training import OnProgress, StepSampler, TrainResult, TrainSettings, fit
 from sigform_eeg.eeg_lmuformer import EEGLMUFormer
 from sigform_eeg.networks import Network
@@ -134,7 +131,7 @@ def _opposite(channel: str) -> str:
     return f"{letters}{number + 1 if number % 2 else number - 1}"
 
 
-class DecodingModule(lightning.LightningModule):
+class DecodingModule(AveragedModule[Network]):
     """Cross entropy of distorted windows; networks that give prefixes answer for each of them.
 
     `window` is T, `begin` where a window starts that is not shifted, `rate` in Hz.
@@ -144,9 +141,7 @@ class DecodingModule(lightning.LightningModule):
         self, network: Network, recipe: Recipe, *, window: int, begin: int, rate: float,
         mirror: Mirror | None, steps: int,
     ) -> None:  # fmt: skip
-        super().__init__()
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        super().__init__(network, recipe.averaging)
         self.recipe = recipe
         self.window, self.begin, self.rate = window, begin, rate
         self.mirror = mirror
@@ -206,28 +201,6 @@ class DecodingModule(lightning.LightningModule):
         loss = F.cross_entropy(told.flatten(0, 1), every.flatten(), label_smoothing=smoothing)
         return loss, prefixes[:, -1]
 
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        # Here, since after Ctrl-C a step is saved before `on_train_batch_end` would be called.
-        self.follow(self.global_step + 1)
-
-    @torch.no_grad()
-    def follow(self, step: int) -> None:
-        """Move the average towards the network as it is after `step` steps."""
-        # Early averages would be mostly the start.
-        keep = min(self.recipe.averaging, (1 + step) / (10 + step))
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            list(self.average.parameters()), list(self.network.parameters()), 1 - keep
-        )
-        for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            mean.copy_(value)
-
     def on_validation_epoch_start(self) -> None:
         self.sums = torch.zeros(3, device=self.device)  # float32: mps has no float64
 
@@ -255,17 +228,10 @@ class DecodingModule(lightning.LightningModule):
             ],
             lr=self.recipe.learning_rate,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _rate(self, step: int) -> float:
         recipe = self.recipe
-        rise = min(1.0, (step + 1) / max(1, recipe.warm_up))
-        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / self.steps))
-        return rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
+        return scheduled(
+            optimizer, self.steps, warm_up=recipe.warm_up, final_rate=recipe.final_rate
+        )
 
 
 def train_network(

@@ -13,10 +13,10 @@ from pathlib import Path
 from sigform_kit.batch import (
     Record,
     check_streams,
+    do_alone,
     is_folder,
     ready,
     share_out,
-    stage_progress,
 )
 from sigform_kit.errors import UsageError
 from sigform_kit.inputs import STDIN, Input, expand_inputs
@@ -198,8 +198,9 @@ def work_through(job: Job, tasks: list[Task], common: Common) -> None:
 
     notes: set[str] = set()
     if len(tasks) == 1 and common.engine == "local":
-        with stage_progress(common) as on_progress:
-            record = run(job, tasks[0], on_progress=on_progress)
+        record = do_alone(
+            tasks[0], lambda on_progress: run(job, tasks[0], on_progress=on_progress), common
+        )
         show(record, notes, common)
         return
     worker = partial(work_off, job, Path.cwd())

@@ -7,23 +7,17 @@ Muon, the learning rate falls along a cosine, and the weights are averaged.
 
 from __future__ import annotations
 
-import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import lightning.pytorch as lightning
 import torch
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
+from sigform_core.averaging import AveragedModule, averaged_state, scheduled
 from sigform_core.muon import MuonAdamW
 from sigform_core.training import OnProgress, StepSampler, TrainResult, TrainSettings, fit
-from sigform_core.weights import load_torch_checkpoint
 from sigform_speech.metrics import pit_si_sdr
 from sigform_speech.mossformer import MossFormer
 from sigform_speech.networks import Network
@@ -67,13 +61,11 @@ class Recipe:
                 raise ValueError(f"{name} is {getattr(self, name)}; needs 0 to 1")
 
 
-class SeparationModule(lightning.LightningModule):
+class SeparationModule(AveragedModule[Network]):
     """Negative SI-SDR under the best assignment; validates the averaged weights by SI-SDRi."""
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
-        super().__init__()
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        super().__init__(network, recipe.averaging)
         self.recipe = recipe
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -82,28 +74,6 @@ class SeparationModule(lightning.LightningModule):
         values, _ = pit_si_sdr(self.network(mixture).float(), sources)
         self.log("train_si_sdr", values.mean())
         return -values.clamp(max=self.recipe.best_db).mean()
-
-    def optimizer_step(
-        self,
-        epoch: int,
-        batch_idx: int,
-        optimizer: Optimizer | LightningOptimizer,
-        optimizer_closure: Callable[[], Any] | None = None,
-    ) -> None:
-        super().optimizer_step(epoch, batch_idx, optimizer, optimizer_closure)
-        # Here, since after Ctrl-C a step is saved before `on_train_batch_end` would be called.
-        self.follow(self.global_step + 1)
-
-    @torch.no_grad()
-    def follow(self, step: int) -> None:
-        """Move the average towards the network as it is after `step` steps."""
-        # Early averages would be mostly the start.
-        keep = min(self.recipe.averaging, (1 + step) / (10 + step))
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            list(self.average.parameters()), list(self.network.parameters()), 1 - keep
-        )
-        for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            mean.copy_(value)
 
     def on_validation_epoch_start(self) -> None:
         self.sums = torch.zeros(2, device=self.device)  # float32: mps has no float64
@@ -129,17 +99,10 @@ class SeparationModule(lightning.LightningModule):
             lr=self.recipe.learning_rate,
             weight_decay=self.recipe.weight_decay,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _rate(self, step: int) -> float:
         recipe = self.recipe
-        rise = min(1.0, (step + 1) / max(1, recipe.warm_up))
-        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / recipe.steps))
-        return rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
+        return scheduled(
+            optimizer, recipe.steps, warm_up=recipe.warm_up, final_rate=recipe.final_rate
+        )
 
 
 @torch.no_grad()
@@ -224,12 +187,5 @@ def train_network(
     result = fit(module, loaders, settings, on_progress=on_progress)
     if result.best_path is None:
         raise ValueError("no validation was better than none; needs mixtures to validate on")
-    state = load_torch_checkpoint(result.best_path)
-    network.load_state_dict(
-        {
-            name.removeprefix("average."): value
-            for name, value in state.items()
-            if name.startswith("average.")
-        }
-    )
+    network.load_state_dict(averaged_state(result.best_path))
     return network.eval().cpu(), result

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sigform_kit.batch import check_streams, is_folder, ready, share_out, stage_progress
+from sigform_kit.batch import check_streams, do_alone, is_folder, ready, share_out
 from sigform_kit.errors import UsageError
 from sigform_kit.inputs import STDIN, Input, expand_inputs
 from sigform_kit.options import Common
@@ -208,8 +208,9 @@ def work_through(job: Job, tasks: list[Task], common: Common) -> None:
         from sigform_core.device import set_threads
 
         set_threads(job.threads)
-        with stage_progress(common) as on_progress:
-            record = run(job, tasks[0], on_progress=on_progress)
+        record = do_alone(
+            tasks[0], lambda on_progress: run(job, tasks[0], on_progress=on_progress), common
+        )
         show(record, common)
         return
     worker = partial(work_off, job, Path.cwd())

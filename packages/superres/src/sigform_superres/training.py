@@ -7,13 +7,10 @@ starts from the best linear upscaling, solved in closed form.
 
 from __future__ import annotations
 
-import copy
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import lightning.pytorch as lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -21,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from sigform_core.averaging import AveragedModule, averaged_state, scheduled
 from sigform_core.linear import solve
 from sigform_core.training import OnProgress, StepSampler, TrainResult, TrainSettings, fit
-from sigform_core.weights import load_torch_checkpoint
 from sigform_superres.convolution import Conv2d
 from sigform_superres.data import CropSet, Pair, to_tensor
 from sigform_superres.metrics import luma, psnr
@@ -60,13 +57,11 @@ class Recipe:
     workers: int = 0  # processes that cut crops
 
 
-class UpscaleModule(lightning.LightningModule):
+class UpscaleModule(AveragedModule[Network]):
     """L1 between the network's output and the crop; validates the averaged weights by PSNR on Y."""
 
     def __init__(self, network: Network, recipe: Recipe) -> None:
-        super().__init__()
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        super().__init__(network, recipe.averaging)
         self.recipe = recipe
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_index: int) -> Tensor:
@@ -75,16 +70,6 @@ class UpscaleModule(lightning.LightningModule):
         loss = F.l1_loss(self.network(small), large)
         self.log("train_loss", loss)
         return loss
-
-    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
-        del outputs, batch, batch_idx
-        # Early averages would be mostly the start.
-        keep = min(self.recipe.averaging, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            ):
-                mean.lerp_(value, 1 - keep)
 
     def on_validation_epoch_start(self) -> None:
         self.sums = torch.zeros(2, dtype=torch.float64, device=self.device)
@@ -102,17 +87,10 @@ class UpscaleModule(lightning.LightningModule):
     def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
         learnt = [value for value in self.network.parameters() if value.requires_grad]
         optimizer = torch.optim.Adam(learnt, lr=self.recipe.learning_rate, betas=(0.9, 0.99))
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _rate(self, step: int) -> float:
         recipe = self.recipe
-        rise = min(1.0, (step + 1) / max(1, recipe.warm_up))
-        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / recipe.steps))
-        return rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
+        return scheduled(
+            optimizer, recipe.steps, warm_up=recipe.warm_up, final_rate=recipe.final_rate
+        )
 
 
 def luma_psnr(network: nn.Module, small: Tensor, large: Tensor) -> float:
@@ -246,14 +224,7 @@ def train_network(
     result = fit(module, loaders, settings, on_progress=on_progress)
     if result.best_path is None:
         raise ValueError("no validation was better than none; needs pictures to validate on")
-    state = load_torch_checkpoint(result.best_path)
-    network.load_state_dict(
-        {
-            name.removeprefix("average."): value
-            for name, value in state.items()
-            if name.startswith("average.")
-        }
-    )
+    network.load_state_dict(averaged_state(result.best_path))
     return network.eval().cpu(), result
 
 
