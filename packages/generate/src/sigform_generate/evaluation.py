@@ -23,8 +23,9 @@ class Figure:
     """A distance with what it rests on.
 
     `floor` is the same distance between two halves of the real items: as good as a generator gets,
-    and of fewer items, by which Fréchet distances come out larger; `mean` and `noise` are those of copies of the mean real item and of noise
-    with its mean and spread. `spread` is the standard deviation over subsets, of kernel distances.
+    and of fewer items, by which Fréchet distances come out larger. `mean` and `noise` are those of
+    copies of the mean real item, and of noise with its mean and spread. `spread` is the standard
+    deviation over subsets, of kernel distances.
     """
 
     name: str
