@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import pytest
 from sigform_kit.batch import (
     Record,
     check_streams,
+    do_alone,
     is_folder,
     ready,
     share_out,
@@ -108,6 +110,51 @@ def test_every_input_is_worked_on_and_the_failed_are_listed():
         share_out(tasks, copier, Common(), label="copying", show=shown.append)
     assert caught.value.failures == [("b", "is bad")]
     assert shown == [{"input": "a", "text": "one"}, {"input": "c", "text": "three"}]
+
+
+def told(path: str = "r.jsonl") -> list[tuple[str, str, str | None]]:
+    """Input, status and error of each line of a manifest."""
+    found = [json.loads(line) for line in Path(path).read_text().splitlines()]
+    assert all(line["outputs"] == [f"{line['input']}.out"] for line in found)
+    assert all(0 <= line["seconds"] < 60 for line in found)
+    return [(line["input"], line["status"], line["error"]) for line in found]
+
+
+def test_what_became_of_each_input_is_written_down():
+    for name, text in {"a": "one", "b": "bad", "c": "three"}.items():
+        Path(name).write_text(text)
+    tasks = [task(name, f"{name}.out") for name in "abc"]
+    seen: list[int] = []
+    common = Common(manifest=Path("r.jsonl"))
+    with pytest.raises(InputsFailedError):
+        share_out(tasks, copier, common, label="copying", show=lambda _: seen.append(len(told())))
+    assert told() == [("a", "done", None), ("b", "failed", "is bad"), ("c", "done", None)]
+    # A result is written down before it is shown.
+    assert seen == [1, 3]
+
+
+def test_one_input_alone_is_written_down_too():
+    Path("b").write_text("bad")
+    one = task("b", "b.out")
+    work = copier()
+    with pytest.raises(InputError, match="b: is bad"):
+        do_alone(one, lambda _: work(one), Common(manifest=Path("r.jsonl")))
+    Path("b").write_text("good")
+    common = Common(manifest=Path("r.jsonl"), skip_existing=True)
+    assert do_alone(one, lambda _: work(one), common) == {"input": "b", "text": "good"}
+    do_alone(one, lambda _: {"status": "skipped"}, common)
+    assert told() == [("b", "failed", "is bad"), ("b", "done", None), ("b", "skipped", None)]
+
+
+def test_the_manifest_is_checked_before_the_work():
+    with pytest.raises(UsageError, match=r"output r\.jsonl would be written twice"):
+        ready([task("a", "r.jsonl")], Common(manifest=Path("r.jsonl")))
+    Path("r.jsonl").touch()
+    with pytest.raises(UsageError, match=r"output r\.jsonl is also an input"):
+        ready([task("r.jsonl", "b")], Common(manifest=Path("r.jsonl"), overwrite=True))
+    with pytest.raises(InputError, match=r"r\.jsonl exists; --skip-existing goes on"):
+        ready([task("a", "b")], Common(manifest=Path("r.jsonl")))
+    assert ready([task("a", "b")], Common(manifest=Path("r.jsonl"), skip_existing=True))
 
 
 def test_each_stage_has_a_bar_that_ends_with_it(monkeypatch):

@@ -172,3 +172,19 @@ def test_bad_arguments_are_refused_at_once(tmp_path):
         run_items([1], lambda: abs)
     with pytest.raises(ValueError, match=r"item 1 is .*; needs to be picklable"):
         list(run_items([1, lambda: None], Square(tmp_path)))
+
+
+def test_many_deaths_leave_no_process_and_no_descriptor(tmp_path):
+    def held() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    list(run_items([1], Square(tmp_path)))
+    before = held()
+    outcomes = run_items(["crash"] * 4, Square(tmp_path))
+    counts = []
+    for outcome in outcomes:
+        assert outcome.error == "the worker died twice on this input (killed by SIGKILL)"
+        counts.append(held())
+    assert len(set(counts[:-1])) == 1, counts
+    assert held() == before
+    assert workers() == []

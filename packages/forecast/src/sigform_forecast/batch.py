@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sigform_forecast.jobs import SUFFIXES, Job, Targets, Task, stem_of
-from sigform_kit.batch import check_streams, is_folder, ready, share_out, stage_progress
+from sigform_kit.batch import check_streams, do_alone, is_folder, ready, share_out
 from sigform_kit.errors import UsageError
 from sigform_kit.inputs import STDIN, Input, expand_inputs
 from sigform_kit.options import Common
@@ -66,8 +66,12 @@ def work_through(job: Job, tasks: list[Task], common: Common) -> None:
         from sigform_core.device import set_threads
 
         set_threads(threads_of(common))
-        with stage_progress(common) as on_progress:
-            record = run(job, tasks[0], say=common.console.say, on_progress=on_progress)
+        say = common.console.say
+        record = do_alone(
+            tasks[0],
+            lambda on_progress: run(job, tasks[0], say=say, on_progress=on_progress),
+            common,
+        )
         show(record, common)
         return
 

@@ -170,7 +170,8 @@ output_options = stack([
     click.option("-o", "--output", type=FILE, metavar="PATH",
                  help="Table to write (.csv, .csv.gz, .parquet), a folder, or - for stdout."),
     click.option("--plot/--no-plot", default=True, show_default=True, help="Write a PNG."),
-    click.option("--report/--no-report", default=True, show_default=True, help="Write a report."),
+    # --report is the manifest of many inputs, here as in every domain.
+    click.option("--no-report", is_flag=True, help="Write no report (.md)."),
     click.option("--like-input", is_flag=True,
                  help="Write separator, decimal sign, encoding and dates as in the input."),
 ])  # fmt: skip
@@ -205,7 +206,7 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 )  # fmt: skip
 def forecast(
     files: tuple[str, ...], horizon: int | None, future: Path | None, output: Path | None,
-    plot: bool, report: bool, like_input: bool, common: Common, **options: Any,
+    plot: bool, no_report: bool, like_input: bool, common: Common, **options: Any,
 ) -> None:  # fmt: skip
     """Forecast the next rows of each FILE (CSV, TSV, parquet, gzipped, or - for stdin).
 
@@ -214,7 +215,7 @@ def forecast(
     """
     reading, fit = split_options(options, common)
     job = Job(reading=reading, fit=fit, horizon=horizon, future=future, threads=threads_of(common))
-    work_through(job, tasks_for(files, output, plot, report, like_input, common), common)
+    work_through(job, tasks_for(files, output, plot, not no_report, like_input, common), common)
 
 
 @add("inspect")
@@ -316,7 +317,7 @@ def train(
 @common_options("device", "threads", "jobs", "engine", "overwrite", "json", "dry_run", "config")
 def predict(
     files: tuple[str, ...], model: Path, horizon: int | None, future: Path | None,
-    output: Path | None, plot: bool, report: bool, like_input: bool, common: Common,
+    output: Path | None, plot: bool, no_report: bool, like_input: bool, common: Common,
     **options: Any,
 ) -> None:  # fmt: skip
     """Forecast the next rows of each FILE with a model that `train` saved.
@@ -327,7 +328,7 @@ def predict(
         reading=reading_of(options), model=model, horizon=horizon, future=future,
         device=common.device, threads=threads_of(common),
     )  # fmt: skip
-    work_through(job, tasks_for(files, output, plot, report, like_input, common), common)
+    work_through(job, tasks_for(files, output, plot, not no_report, like_input, common), common)
 
 
 @add("backtest")

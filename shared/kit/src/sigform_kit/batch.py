@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from sigform_kit.engines import run_items
-from sigform_kit.errors import InputsFailedError, UsageError
+from sigform_kit.errors import InputsFailedError, UsageError, describe
 from sigform_kit.inputs import STDIN
+from sigform_kit.manifest import Status, check_manifest, manifest
 from sigform_kit.options import Common
 from sigform_kit.outputs import STDOUT, check_targets
 
@@ -67,10 +69,13 @@ def threads_of(common: Common) -> int | None:
 def ready(tasks: Sequence[Task], common: Common) -> bool:
     """Checks every output; whether work is to begin, as with --dry-run the plan is only told.
 
-    Raises what `check_targets` does.
+    Raises what `check_targets` and `check_manifest` do.
     """
+    report = [] if common.manifest is None else [common.manifest]
+    for path in report:
+        check_manifest(path, common.policy)
     wanted = check_targets(
-        [path for task in tasks for path in task.outputs],
+        [*(path for task in tasks for path in task.outputs), *report],
         common.policy,
         inputs=[task.source for task in tasks],
         make_parents=True,
@@ -93,24 +98,55 @@ def share_out(
     label: str,
     show: Callable[[Record], None],
 ) -> None:
-    """Has the processes of the engine do every task, and shows each record as it comes.
+    """Has the processes of the engine do every task; shows and writes down each as it comes.
 
     `worker` is that of `run_items`. Raises InputsFailedError, at the end, if one or more failed.
     """
     failures: list[tuple[object, str]] = []
-    with common.console.progress(label, len(tasks)) as advance:
+    with (
+        manifest(common.manifest, common.policy) as tell,
+        common.console.progress(label, len(tasks)) as advance,
+    ):
         for outcome in run_items(
             tasks, worker, engine=common.engine, jobs=common.jobs, address=common.address
         ):
-            source = str(outcome.item.source)
+            task = outcome.item
             if outcome.ok and outcome.value is not None:
+                tell(task.source, task.outputs, _status(outcome.value), outcome.seconds, None)
                 show(outcome.value)
             else:
-                reason = outcome.error or "no result"
-                failures.append((source, reason.removeprefix(f"{source}: ")))
+                reason = _without_name(outcome.error or "no result", task)
+                tell(task.source, task.outputs, "failed", outcome.seconds, reason)
+                failures.append((str(task.source), reason))
             advance()
     if failures:
         raise InputsFailedError(failures, len(tasks))
+
+
+def do_alone(task: Task, work: Callable[[OnStage], Record], common: Common) -> Record:
+    """Does the only task in this process, with a bar for each stage, and writes it down.
+
+    Raises what `work` does.
+    """
+    with manifest(common.manifest, common.policy) as tell:
+        begun = time.monotonic()
+        try:
+            with stage_progress(common) as on_progress:
+                record = work(on_progress)
+        except Exception as error:
+            seconds, reason = time.monotonic() - begun, _without_name(describe(error), task)
+            tell(task.source, task.outputs, "failed", seconds, reason)
+            raise
+        tell(task.source, task.outputs, _status(record), time.monotonic() - begun, None)
+        return record
+
+
+def _status(record: Record) -> Status:
+    return "skipped" if record.get("status") == "skipped" else "done"
+
+
+def _without_name(reason: str, task: Task) -> str:
+    return reason.removeprefix(f"{task.source}: ")
 
 
 @contextlib.contextmanager

@@ -88,7 +88,12 @@ class LocalBackend:
                 return child.pipe.recv_bytes()
         self.stop(seat)
         child.process.join(PATIENCE)
-        return Died(_cause(child.process.exitcode))
+        cause = _cause(child.process.exitcode)
+        if not child.process.is_alive():
+            # Each holds a file descriptor, and in a long run many may die.
+            self._leaving.remove(child.process)
+            child.process.close()
+        return Died(cause)
 
 
 def _cause(exitcode: int | None) -> str:

@@ -41,6 +41,7 @@ class Common:
     address: str | None = None
     overwrite: bool = False
     skip_existing: bool = False
+    manifest: Path | None = None
     json: bool = False
     dry_run: bool = False
     config: Path | None = None
@@ -79,7 +80,7 @@ def common_options(
 
     The body receives them all as one keyword argument, `common`. A keyword names an option and
     gives it another default: `@common_options("device", "json", seed=0, batch_size=32)`.
-    "engine" brings --address along, "overwrite" brings --skip-existing.
+    "engine" brings --address and --report along, "overwrite" brings --skip-existing.
     """
     chosen = [*names, *defaults]
     unknown = [name for name in chosen if name not in _OPTIONS]
@@ -177,6 +178,14 @@ _OPTIONS: dict[str, list[partial[Any]]] = {
             help="Where the processes run: on this machine or on a Ray cluster.",
         ),
         partial(click.option, "--address", help="Ray cluster to join.  [default: the running one]"),
+        partial(
+            click.option,
+            "--report",
+            "manifest",
+            type=click.Path(dir_okay=False, path_type=Path),
+            metavar="FILE.jsonl",
+            help="Write what became of each input, a line each, as it happens.",
+        ),
     ],
     "overwrite": [
         partial(_flag, "--overwrite", help="Replace outputs that exist."),

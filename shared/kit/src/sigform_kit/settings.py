@@ -22,7 +22,9 @@ _ESCAPES = {
     '"': r"\"",
     "\\": r"\\",
 }
-_MANNERS = frozenset({"dry_run", "json", "overwrite", "quiet", "skip_existing", "verbose"})
+_MANNERS = frozenset(
+    {"dry_run", "json", "manifest", "overwrite", "quiet", "skip_existing", "verbose"}
+)
 
 
 def resolved_settings(ctx: click.Context) -> dict[str, object]:
