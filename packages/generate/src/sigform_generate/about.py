@@ -8,11 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sigform_core.weights import is_weight_file, load_weights
+from sigform_core.weights import is_weight_file
 from sigform_generate.catalogue import DEFAULTS, PUBLISHED, SHIPPED
 from sigform_generate.media import READ_SUFFIXES, Clip, read_clip
-from sigform_generate.networks import KINDS, Loaded, load_any, load_network
+from sigform_generate.networks import KINDS, Loaded, load_network
 from sigform_generate.pictures import read_image, read_settings
+from sigform_generate.published import load_any
 from sigform_kit.doctor import Check
 from sigform_kit.errors import InputError
 
@@ -74,15 +75,13 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 def _weights(path: Path) -> dict[str, Any]:
     loaded = load_any(path)
-    card = load_weights(path).card if is_weight_file(path) else {}
-    told = {name: value for name, value in card.items() if name != "sampling"}
     return {
         "file": str(path),
         "model": loaded.model,
         "makes": KINDS.get(loaded.model, "nothing by itself"),
         "parameters": _count(loaded),
         "sampling": None if loaded.sampling is None else vars(loaded.sampling),
-        "card": told,
+        "card": loaded.card,
     }
 
 

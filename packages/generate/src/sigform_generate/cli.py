@@ -251,42 +251,41 @@ train = click.Group(
 app.add_command(train)
 
 
-def training_options(steps: int, batch_size: int, rate: float) -> Callable[..., Any]:
-    """What every training takes, with defaults for one kind of it."""
-
-    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
-        for option in reversed(
-            (
-                click.argument("folder", type=Source(), metavar="FOLDER"),
-                click.option("-o", "--output", type=FILE, metavar="RUN_DIR",
-                             help="Folder of the run.  [default: FOLDER_run]"),
-                click.option("--start", metavar="NAME|FILE", help="Weights to start from."),
-                click.option("--steps", type=click.IntRange(1), default=steps, show_default=True,
-                             metavar="N", help="Training steps."),
-                click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
-                             default=rate, show_default=True, metavar="RATE",
-                             help="Highest learning rate."),
-                click.option("--validate-every", type=click.IntRange(1), default=500,
-                             show_default=True, metavar="STEPS",
-                             help="Steps between validations, savings and sample sheets."),
-                click.option("--devices", type=click.IntRange(1), default=1, show_default=True,
-                             metavar="N", help="GPUs that share each batch."),
-                click.option("--resume", is_flag=True,
-                             help="Go on from the checkpoint of an earlier run."),
-                common_options("device", "dtype", "threads", "overwrite", "json", "dry_run",
-                               "config", seed=0, batch_size=batch_size),
-                click.pass_context,
-            )
-        ):  # fmt: skip
-            function = option(function)
-        return function
-
-    return decorate
+def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What every training takes; what is left out is the recipe's."""
+    for option in reversed(
+        (
+            click.argument("folder", type=Source(), metavar="FOLDER"),
+            click.option("-o", "--output", type=FILE, metavar="RUN_DIR",
+                         help="Folder of the run.  [default: FOLDER_image, ...]"),
+            click.option("--start", metavar="NAME|FILE", help="Weights to start from."),
+            click.option("--steps", type=click.IntRange(1), metavar="N",
+                         help="Training steps.  [default: 20000]"),
+            click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
+                         metavar="RATE", help="Highest learning rate.  [default: by recipe]"),
+            click.option("--validate-every", type=click.IntRange(1), metavar="STEPS",
+                         help="Steps between validations, savings and sample sheets.  "
+                         "[default: by recipe]"),
+            click.option("--devices", type=click.IntRange(1), default=1, show_default=True,
+                         metavar="N", help="GPUs that share each batch."),
+            click.option("--resume", is_flag=True,
+                         help="Go on from the checkpoint of an earlier run."),
+            common_options("device", "dtype", "threads", "overwrite", "json", "dry_run",
+                           "config", "batch_size", seed=0),
+            click.pass_context,
+        )
+    ):  # fmt: skip
+        function = option(function)
+    return function
 
 
 size_option = click.option(
     "--size", type=click.IntRange(8), default=64, show_default=True, metavar="PIXELS",
     help="Side of what is made.",
+)  # fmt: skip
+mirror_option = click.option(
+    "--mirror/--no-mirror", default=True, show_default=True,
+    help="Show what is mirrored as well: wrong for letters.",
 )  # fmt: skip
 frames_option = click.option(
     "--frames", type=click.IntRange(2), default=16, show_default=True, metavar="N",
@@ -304,7 +303,11 @@ def fps_option(default: float) -> Callable[..., Any]:
 @add("image", train)
 @click.command(short_help="Train a StyleSwin on a folder of images.")
 @size_option
-@training_options(steps=20_000, batch_size=8, rate=2e-4)
+@mirror_option
+@click.option("--recipe", type=click.Choice(("small", "published")), default="small",
+              show_default=True, help="A small network in hours, or that of the paper in weeks of "
+              "GPUs.")  # fmt: skip
+@training_options
 def train_image(ctx: click.Context, common: Common, **options: Any) -> None:
     """Train a StyleSwin on the images in FOLDER and write RUN_DIR/weights.safetensors.
 
@@ -318,7 +321,8 @@ def train_image(ctx: click.Context, common: Common, **options: Any) -> None:
 @size_option
 @frames_option
 @fps_option(15.0)
-@training_options(steps=20_000, batch_size=8, rate=5e-4)
+@mirror_option
+@training_options
 def train_video(ctx: click.Context, common: Common, **options: Any) -> None:
     """Train a VDT on the clips in FOLDER, in all modes at once.
 
@@ -332,13 +336,14 @@ def train_video(ctx: click.Context, common: Common, **options: Any) -> None:
 @size_option
 @frames_option
 @fps_option(10.0)
-@click.option("--backbone", type=Source(), metavar="FILE",
-              help="A trained DiT to stand on.  [default: trained first, on the frames]")  # fmt: skip
-@training_options(steps=20_000, batch_size=8, rate=5e-4)
+@click.option("--backbone-steps", type=click.IntRange(1), metavar="N",
+              help="Steps of the image DiT, first, unless --start.  [default: 3000]")  # fmt: skip
+@training_options
 def train_av(ctx: click.Context, common: Common, **options: Any) -> None:
     """Train an AV-DiT on the clips with sound in FOLDER.
 
-    Writes RUN_DIR/weights.safetensors, and sample sheets to RUN_DIR/samples.
+    First an image DiT on the frames, or the one of --start; then the layers around it. Writes
+    RUN_DIR/weights.safetensors, and sample sheets to RUN_DIR/samples.
     """
     train_kind("av", ctx, common, options)
 
@@ -349,7 +354,7 @@ def train_kind(kind: str, ctx: click.Context, common: Common, options: dict[str,
     run_dir = output or folder.with_name(f"{folder.resolve().name}_{kind}")
     weights = run_dir / "weights.safetensors"
     from sigform_core.device import set_threads
-    from sigform_generate.teaching import SAME, prepare, teach
+    from sigform_generate.teaching import PARTS, SAME, prepare, teach
     from sigform_kit.outputs import check_target
     from sigform_kit.runs import check_run, clear_run
     from sigform_kit.settings import resolved_settings, write_settings
@@ -359,7 +364,8 @@ def train_kind(kind: str, ctx: click.Context, common: Common, options: dict[str,
         return
     settings = resolved_settings(ctx)
     same = [name for name in SAME if name in settings]
-    check_run(run_dir, settings, same=same, resume=resume, anew=common.overwrite)
+    for part in PARTS[kind]:
+        check_run(run_dir / part, settings, same=same, resume=resume, anew=common.overwrite)
     lesson = prepare(kind, folder, options, common)
     for note in lesson.notes:
         common.console.say(note)
@@ -368,13 +374,18 @@ def train_kind(kind: str, ctx: click.Context, common: Common, options: dict[str,
         common.console.result({"weights": weights, "files": len(lesson.sources)}, text)
         return
     if not resume:
-        clear_run(run_dir)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_settings(run_dir / "settings.toml", settings, f"sigform-generate train {kind} {folder}")
+        for part in {".", *PARTS[kind]}:
+            clear_run(run_dir / part)
+    heading = f"sigform-generate train {kind} {folder}"
+    for part in {".", *PARTS[kind]}:
+        (run_dir / part).mkdir(parents=True, exist_ok=True)
+        write_settings(run_dir / part / "settings.toml", settings, heading)
     set_threads(common.threads)
     try:
         with stage_progress(common) as on_progress:
-            fitted = teach(lesson, run_dir, resume=resume, on_progress=on_progress)
+            fitted = teach(
+                lesson, run_dir, resume=resume, on_progress=on_progress, on_note=common.console.say
+            )
     except KeyboardInterrupt:
         if any(run_dir.rglob("last.ckpt")):
             words = f"train {kind} '{folder}' -o '{run_dir}' --config '{run_dir}/settings.toml'"

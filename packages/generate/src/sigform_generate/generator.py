@@ -25,13 +25,17 @@ from sigform_generate.dit import DiT
 from sigform_generate.given import Given, window_of
 from sigform_generate.masks import Box, checked
 from sigform_generate.media import Clip
-from sigform_generate.networks import KINDS, Loaded, Sampling, load_any
+from sigform_generate.networks import KINDS, Loaded, Sampling
 from sigform_generate.policy import PLAIN, BlockPolicy
+from sigform_generate.published import load_any
 from sigform_generate.sampling import Denoiser, OnStep, denoiser, labelled, sample
 from sigform_generate.sound import from_image
 from sigform_generate.styleswin import to_pixels as from_imagenet
 
 Pixels = NDArray[np.uint8]
+USUAL_FPS = 8.0
+"""Frames a second where the weights do not say, as the published ones of VDT."""
+
 MEAN_OF = 4096
 """Random vectors whose mean style truncation goes towards."""
 
@@ -248,7 +252,12 @@ class VideoGenerator(_Generator):
         """What a mode is given of a clip; see `given.window_of`."""
         settings = self._settings()
         return window_of(
-            mode, clip, size=settings.size, frames=settings.frames, fps=settings.fps or 1, box=box
+            mode,
+            clip,
+            size=settings.size,
+            frames=settings.frames,
+            fps=settings.fps or USUAL_FPS,
+            box=box,
         )
 
     def fill(
@@ -369,7 +378,7 @@ class AVGenerator(_Generator):
 def _clip(pixels: Pixels, settings: Sampling, audio: NDArray[np.float32] | None = None) -> Clip:
     return Clip(
         frames=pixels,
-        fps=Fraction(settings.fps or 1).limit_denominator(1001),
+        fps=Fraction(settings.fps or USUAL_FPS).limit_denominator(1001),
         audio=audio,
         sample_rate=None if audio is None else settings.sample_rate,
     )

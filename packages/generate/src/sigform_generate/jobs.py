@@ -51,6 +51,8 @@ def generate(
     """
     set_threads(job.threads)
     maker = of_kind(job.kind).load(job.weights, device=job.device, dtype=job.dtype)
+    if "licence" in maker.card:
+        on_note(f"{maker.name}: {maker.card['licence']}")
     given = None
     if isinstance(maker, VideoGenerator) and job.given is not None:
         box = None if job.mask is None else Box(*job.mask)

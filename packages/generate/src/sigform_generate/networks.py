@@ -17,7 +17,7 @@ import torch
 from torch import nn
 
 from sigform_core.reference import load_reference, read_config
-from sigform_core.weights import is_weight_file, load_weights, save_weights
+from sigform_core.weights import load_weights, save_weights
 
 CLASSES = {
     "styleswin": ("styleswin", "Generator", "GeneratorConfig"),
@@ -150,10 +150,3 @@ def _value(kind: Any, value: Any) -> Any:
     if isinstance(value, list):
         return tuple(_value(None, entry) for entry in value)
     return value
-
-
-def load_any(path: Path) -> Loaded:
-    """A weight file of ours, or a published checkpoint. Raises ValueError for anything else."""
-    if is_weight_file(path):
-        return load_network(path)
-    return load_network(path)
