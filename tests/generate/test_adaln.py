@@ -42,7 +42,9 @@ def test_patches_are_those_of_the_published_convolution() -> None:
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3))
+@given(
+    st.integers(1, 3), st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3)
+)
 def test_unpatchify_undoes_patchify(c: int, h: int, w: int, p: int, q: int) -> None:
     x = torch.arange(2.0 * c * h * p * w * q).view(2, c, h * p, w * q)
     tokens = patchify(x, (p, q))  # channels first within a patch
@@ -107,7 +109,9 @@ def test_additions_stand_beside_the_layers() -> None:
     nothing = {name: lambda value: 0 * value.sum() for name in ("qkv", "proj", "up", "down")}
     assert torch.equal(block(x, modulation, nothing), plain)
     for name in nothing:
-        assert not torch.equal(block(x, modulation, {name: lambda value: value.mean()}), plain), name
+        assert not torch.equal(block(x, modulation, {name: lambda value: value.mean()}), plain), (
+            name
+        )
 
 
 def test_labels_are_dropped_in_training_only() -> None:

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from generate.references import perturb, reference, relative
 
 from sigform_core.reference import load_reference
 from sigform_generate.dit import DiT, DiTConfig
-from tests.generate.references import perturb, reference, relative
 
 SMALL = DiTConfig(
     input_size=4, patch_size=2, in_channels=4, hidden_size=16, depth=2, num_heads=2, num_classes=3
@@ -79,9 +79,12 @@ def test_a_batch_of_two_equals_two_singles() -> None:
 
 def test_a_gradient_reaches_every_parameter() -> None:
     model = small()
-    model(torch.randn(3, 4, 4, 4), torch.arange(3), torch.tensor([0, 1, 2])).square().sum().backward()
+    model(
+        torch.randn(3, 4, 4, 4), torch.arange(3), torch.tensor([0, 1, 2])
+    ).square().sum().backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.any(), name
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
 
 
 def test_published_state_round_trips() -> None:

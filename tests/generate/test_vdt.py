@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from generate.references import perturb, reference, relative
 
 from sigform_core.reference import load_reference
 from sigform_generate.vdt import PUBLISHED, VDT, VDTConfig
-from tests.generate.references import perturb, reference, relative
 
 SMALL = VDTConfig(
     input_size=4,
@@ -73,7 +73,8 @@ def test_a_gradient_reaches_every_parameter() -> None:
     assert out.shape == (2, 5, 3, 4, 4)
     out.square().sum().backward()
     for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and parameter.grad.any(), name
+        assert parameter.grad is not None, name
+        assert parameter.grad.any(), name
 
 
 def test_state_round_trips() -> None:
@@ -103,6 +104,7 @@ def test_overfits_a_few_clips() -> None:
     x, t = torch.randn(8, 5, 3, 4, 4), torch.arange(8) * 100
     wanted = torch.randn(8, 1, 3, 1, 1).expand_as(x)
     optimizer = torch.optim.Adam(model.parameters(), lr=5e-3)
+    loss = torch.ones(())
     for _ in range(60):
         loss = (model(x, t) - wanted).square().mean()
         optimizer.zero_grad()

@@ -144,7 +144,7 @@ def draw_rectangles(random: np.random.Generator, height: int, width: int) -> np.
     """A mask (H, W), float32, of rectangles over about half a frame (BEiT, arXiv 2106.08254).
 
     Each covers at least a twelfth and at most what is missing; sides differ by up to 10 to 3.
-    Some of the frame is always left out, and some always covered.
+    Some of the frame is always covered, and of more than a pixel some is left out.
     """
     mask = np.zeros((height, width), np.float32)
     wanted = COVERED * height * width
@@ -163,5 +163,5 @@ def draw_rectangles(random: np.random.Generator, height: int, width: int) -> np.
         if not grown.all():
             mask = grown
     if not mask.any():
-        mask[: max(1, height // 2)] = float(height > 1)
+        mask[:, : max(1, width // 2)] = 1
     return mask
