@@ -32,6 +32,8 @@ from sigform_eeg.recording import Recording, noted, open_recording
 from sigform_eeg.simulated import simulate
 from sigform_eeg.trials import Trials
 from sigform_kit.batch import OnStage
+from sigform_kit.catalogue import FILE as CATALOGUE
+from sigform_kit.catalogue import read_catalogue
 from sigform_kit.doctor import Check
 from sigform_kit.errors import InputError
 from sigform_kit.outputs import Policy, check_target, output
@@ -392,6 +394,8 @@ def _weights(path: Path) -> dict[str, Any]:
 
 def list_models() -> list[dict[str, Any]]:
     """The weights in the package."""
+    entries = read_catalogue(Path(__file__).with_name(CATALOGUE))
+    papers = {entry.name: entry.origin for entry in entries}
     rows = []
     for name, path in catalogue.SHIPPED.items():
         held = _weights(path)
@@ -400,6 +404,7 @@ def list_models() -> list[dict[str, Any]]:
             {
                 "name": name,
                 "model": held["model"],
+                "paper": papers.get(name),
                 "classes": ", ".join(held["classes"]),
                 "channels": len(held["channels"]),
                 "sample_rate": held["sample_rate"],

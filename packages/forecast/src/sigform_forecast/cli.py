@@ -14,7 +14,6 @@ from typing import Any
 
 import click
 
-from sigform_forecast import catalogue
 from sigform_forecast.batch import tasks_for, threads_of, work_through
 from sigform_forecast.jobs import Job, Reading, stem_of
 from sigform_kit.batch import stage_progress
@@ -452,10 +451,21 @@ def info(file: Path, common: Common) -> None:
 @click.command(short_help="List the methods and where they come from.")
 @common_options("json")
 def models(common: Common) -> None:
-    """List the methods, what they are and where they come from."""
-    common.console.table(
-        [asdict(method) for method in catalogue.METHODS], ["name", "what", "source"]
-    )
+    """List the methods, where they come from, and their error beside the paper's."""
+    from sigform_kit.catalogue import FILE as CATALOGUE
+    from sigform_kit.catalogue import read_catalogue
+
+    rows = [
+        {
+            "name": entry.name,
+            "what": entry.task,
+            "source": entry.origin,
+            "ours": entry.ours.text() if entry.ours else None,
+            "published": entry.published.text() if entry.published else None,
+        }
+        for entry in read_catalogue(Path(__file__).with_name(CATALOGUE))
+    ]
+    common.console.table(rows, list(rows[0]))
 
 
 @add("doctor")

@@ -23,6 +23,8 @@ import numpy as np
 
 from sigform_core.weights import is_weight_file
 from sigform_kit.batch import OnStage
+from sigform_kit.catalogue import FILE as CATALOGUE
+from sigform_kit.catalogue import read_catalogue
 from sigform_kit.doctor import Check
 from sigform_kit.inputs import STDIN
 from sigform_kit.outputs import STDOUT, check_target
@@ -311,6 +313,8 @@ def _decibels(level: float) -> float | None:
 
 def list_models() -> list[dict[str, Any]]:
     """The weights in the package, and those that the authors offer; SI-SDRi in dB."""
+    entries = read_catalogue(Path(__file__).with_name(CATALOGUE))
+    papers = {entry.name: entry.origin for entry in entries}
     rows = []
     for name, path in catalogue.SHIPPED.items():
         network, file = load_network(path)
@@ -322,6 +326,7 @@ def list_models() -> list[dict[str, Any]]:
                 "sample_rate": network.sample_rate,
                 "parameters": f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f} M",
                 "si_sdri": file.card.get("si_sdri", {}),
+                "paper": papers.get(name),
                 "licence": file.card.get("licence", "Apache-2.0"),
                 "where": "in this package",
             }
@@ -335,6 +340,7 @@ def list_models() -> list[dict[str, Any]]:
                 "sample_rate": entry.sample_rate,
                 "parameters": entry.parameters,
                 "si_sdri": dict(entry.si_sdri),
+                "paper": papers.get(entry.name),
                 "licence": entry.licence,
                 "where": entry.address,
             }

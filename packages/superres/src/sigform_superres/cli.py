@@ -302,7 +302,7 @@ def models(common: Common) -> None:
     """List the weights, what they reach on Set5 (PSNR on Y in dB), and where they are."""
     from sigform_superres.jobs import list_models
 
-    columns = ["name", "scales", "parameters", "set5", "licence", "where"]
+    columns = ["name", "paper", "scales", "parameters", "set5", "licence", "where"]
     common.console.table(list_models(), columns)
 
 

@@ -25,6 +25,8 @@ import numpy as np
 from sigform_core.device import set_threads
 from sigform_core.weights import is_weight_file
 from sigform_kit.batch import OnStage
+from sigform_kit.catalogue import FILE as CATALOGUE
+from sigform_kit.catalogue import read_catalogue
 from sigform_kit.doctor import Check
 from sigform_kit.errors import InputError, describe
 from sigform_kit.inputs import STDIN, expand_inputs
@@ -432,12 +434,15 @@ def export_weights(source: Path, place: Path) -> None:
 
 def list_models() -> list[dict[str, Any]]:
     """The weights in the package, and those that the authors offer."""
+    entries = read_catalogue(Path(__file__).with_name(CATALOGUE))
+    papers = {key: entry.origin for entry in entries for key in (entry.name, entry.model)}
     rows = []
     for name, path in catalogue.SHIPPED.items():
         network, file = load_network(path)
         rows.append(
             {
                 "name": name,
+                "paper": papers.get(name),
                 "scales": network.scale,
                 "parameters": f"{sum(p.numel() for p in network.parameters()):,}",
                 "set5": file.card.get("set5_psnr"),
@@ -449,6 +454,7 @@ def list_models() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": published.name,
+                "paper": papers.get(published.name),
                 "scales": ", ".join(map(str, published.scales)),
                 "parameters": published.parameters,
                 "set5": published.set5,
