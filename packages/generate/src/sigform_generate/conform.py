@@ -80,7 +80,7 @@ def conform_clip(
         times = np.arange(len(clip.frames)) / float(clip.fps)
     available = int(float((clip.seconds - start) * rate) + 1e-2)
     count = frames if frames is not None else max(available, 1)
-    if available < count:
+    if frames is not None and available < count:
         raise InputError(
             f"{clip.name}: has {max(clip.seconds - start, 0):.2f} s, {max(available, 0)} frames at "
             f"{float(rate):g} fps; needs {count} frames, {count / float(rate):.2f} s"

@@ -79,7 +79,8 @@ class _Archive:
 @functools.lru_cache(maxsize=2)
 def _archive(path: Path, _changed: int) -> _Archive:
     try:
-        with np.load(path, allow_pickle=False) as parts:
+        # numpy leaves a file of its own open where the archive is broken.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as parts:
             frames, fps = parts["frames"], Fraction(float(parts["fps"])).limit_denominator(1001)
             audio = parts.get("audio")
             rate = int(parts["sample_rate"]) if audio is not None else None

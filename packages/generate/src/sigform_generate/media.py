@@ -99,6 +99,10 @@ def read_clip(path: Path, *, seconds: float | None = None, sound: bool = True) -
                 pieces += [np.asarray(p.to_ndarray(), np.float32) for p in planes.resample(None)]
         if not frames:
             raise InputError(f"{path}: has no frames that can be read")
+        promised = ours.get("frames") or (video.frames if "mp4" in container.format.name else 0)
+        # Others' edit lists may leave out some; a file cut short lacks more.
+        if seconds is None and len(frames) < (1 if "frames" in ours else 0.9) * promised:
+            raise InputError(f"{path}: broken video ({len(frames)} of {promised} frames)")
         rate = audio.rate if audio is not None else None
         fps = _rate(video, times)
     heights = {frame.shape for frame in frames}
@@ -113,7 +117,8 @@ def read_clip(path: Path, *, seconds: float | None = None, sound: bool = True) -
             samples = samples[:, : round(seconds * rate)]
         elif ours.get("sample_rate"):
             # Sound is stored in blocks; how much of the last one is meant stands in our note.
-            samples = samples[:, : round(ours["samples"] * rate / ours["sample_rate"])]
+            count = round(ours["samples"] * rate / ours["sample_rate"])
+            samples = np.pad(samples[:, :count], ((0, 0), (0, max(0, count - samples.shape[1]))))
     return Clip(
         frames=np.ascontiguousarray(pixels),
         fps=fps,
@@ -179,7 +184,7 @@ def _opened(path: Path) -> Iterator[InputContainer]:
                 container_options={"format_whitelist": _DEMUXERS},
                 metadata_errors="replace",
             )
-        except (FFmpegError, ValueError) as error:
+        except (FFmpegError, ValueError, OSError) as error:
             raise InputError(f"{path}: not a video that can be read") from error
         with container:
             yield container
@@ -364,6 +369,8 @@ def _encode_sound(
     from av import AudioFrame, AudioResampler
 
     coder = sound.codec_context
+    # Less than a block would be dropped as the encoder's own delay.
+    audio = np.pad(audio, ((0, 0), (0, max(0, 2048 - audio.shape[1]))))
     whole = AudioFrame.from_ndarray(
         np.ascontiguousarray(np.clip(audio, -1, 1)), format="fltp", layout=sound.layout.name
     )
