@@ -12,7 +12,7 @@ attention its cutting and joining: nothing else in a stage depends on their orde
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -165,6 +165,11 @@ class Kind(NamedTuple):
 class Grid(nn.Module):
     """Where the tokens of an image of `side` pixels lie: orders of windows, as index tables."""
 
+    order: Tensor  # (L,), the pixel of each token
+    back: Tensor  # (L,), the token of each pixel
+    unshift: Tensor  # (L,), the place of each token among those of all kinds
+    masks: Tensor  # (3, P, P)
+
     def __init__(self, side: int, window: int) -> None:
         super().__init__()
         self.side = side
@@ -201,6 +206,8 @@ class Grid(nn.Module):
 
 class PositionTable(nn.Module):
     """Learnt scores for every offset in a window: forward() -> (h, P, P)."""
+
+    index: Tensor
 
     def __init__(self, window: int, heads: int) -> None:
         super().__init__()
@@ -262,7 +269,8 @@ class Block(nn.Module):
         its dtype and x stays as it is.
         """
         tokens, dtype = x[0], _product_dtype(x)
-        weight, bias = _fold(self.qkv, *self.norm1(x, modulations[0]), dtype)
+        factor, summand = self.norm1(x, modulations[0])
+        weight, bias = _fold(self.qkv, factor, summand, dtype)
         half = len(weight) // 2
         biases = [table().to(dtype) for table in self.attn]
         attended = tokens.new_empty(tokens.shape, dtype=dtype)
@@ -280,7 +288,8 @@ class Block(nn.Module):
         weight, bias = self.proj.weight.to(dtype), self.proj.bias.to(dtype)
         for rows in _spans(len(tokens), CHUNK):
             tokens[rows] += linear(attended[rows], weight, bias)
-        up, up_bias = _fold(self.mlp.up, *self.norm2(x, modulations[1]), dtype)
+        factor, summand = self.norm2(x, modulations[1])
+        up, up_bias = _fold(self.mlp.up, factor, summand, dtype)
         down, down_bias = self.mlp.down.weight.to(dtype), self.mlp.down.bias.to(dtype)
         for rows in _spans(len(tokens), CHUNK):
             hidden = F.gelu(linear(tokens[rows].to(dtype), up, up_bias))
@@ -334,13 +343,17 @@ class Upsample(nn.Module):
         self.alpha = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
-        enlarged = F.interpolate(
-            x.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear", align_corners=False
-        ).permute(0, 2, 3, 1)
-        out = self.reduction(self.norm(enlarged))
+        out = self.reduction(self.normed(x))
         across, down = out.chunk(2, dim=-1)
         place = self.alpha * sinusoids(out.shape[1], across.shape[-1], out.device)  # (2H, C' / 2)
         return torch.cat([across + place, down + place[:, None]], dim=-1)
+
+    def normed(self, x: Tensor) -> Tensor:
+        """Enlarged and normalised: (B, H, W, C) -> (B, 2H, 2W, C)."""
+        enlarged = F.interpolate(
+            x.permute(0, 3, 1, 2), scale_factor=2, mode="bilinear", align_corners=False
+        )
+        return self.norm(enlarged.permute(0, 2, 3, 1))
 
 
 def sinusoids(length: int, width: int, device: torch.device | None = None) -> Tensor:
@@ -377,7 +390,7 @@ class Stage(nn.Module):
             for number in range(len(tokens)):
                 one = slice(number, number + 1)
                 for block, (first, second) in zip(self.blocks, modulations, strict=True):
-                    block.run(tokens[one], (first[one], second[one]), grid)
+                    cast(Block, block).run(tokens[one], (first[one], second[one]), grid)
         x = tokens[:, grid.back].unflatten(1, (grid.side, grid.side))
         return x if self.upsample is None else self.upsample(x)
 
@@ -447,11 +460,8 @@ class Generator(nn.Module):
             w = w[:, None].expand(-1, n, -1)
         if w.shape[1:] != (n, D):
             raise ValueError(f"w is {tuple(w.shape)}; needs (B, {D}) or (B, {n}, {D})")
-        said = [
-            block.modulations(w[:, 2 * number + half])
-            for number, stage in enumerate(self.layers)
-            for half, block in enumerate(stage.blocks)
-        ]
+        blocks = [block for stage in self.layers for block in cast(Stage, stage).blocks]
+        said = [cast(Block, block).modulations(w[:, number]) for number, block in enumerate(blocks)]
         x = self.input.input.permute(0, 2, 3, 1).expand(len(w), -1, -1, -1)  # (B, 4, 4, C)
         image = None
         for number, (stage, to_rgb) in enumerate(zip(self.layers, self.to_rgbs, strict=True)):
@@ -473,9 +483,7 @@ class Generator(nn.Module):
     def from_reference(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
         """The published generator, in eval mode; raises ValueError naming what does not fit."""
         model = cls(GeneratorConfig(**read_config(config, GeneratorConfig, ignore=_UNUSED)))
-        ours = {
-            name: by_half(value) if ".qkv." in name else value for name, value in state.items()
-        }
+        ours = {name: by_half(value) if ".qkv." in name else value for name, value in state.items()}
         return load_reference(model, ours, rename=_rename, ignore=DERIVED)
 
 
