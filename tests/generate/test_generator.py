@@ -184,7 +184,7 @@ def test_bfloat16_differs_little(files: dict[str, Path]) -> None:
 
 
 def test_weights_for_something_else_are_named(files: dict[str, Path]) -> None:
-    with pytest.raises(ValueError, match="is for vdt, which makes video; needs .*image"):
+    with pytest.raises(ValueError, match=r"is for vdt, which makes video; needs .*image"):
         ImageGenerator.load(str(files["video"]))
     with pytest.raises(ValueError, match="n is 0; needs 1 or more"):
         VideoGenerator.load(str(files["video"]), device="cpu")(0)

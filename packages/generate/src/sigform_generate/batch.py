@@ -38,6 +38,8 @@ class Job:
     truncation: float = 1.0
     guidance: float = 1.0
     label: int | None = None
+    latents: Path | None = None
+    sound_latents: Path | None = None
     mode: str = "unconditional"
     given: Path | None = None
     mask: tuple[int, int, int, int] | None = None  # left, top, width, height, pixels of the given

@@ -86,6 +86,14 @@ truncation_option = click.option(
     "--truncation", type=click.FloatRange(0, 1), default=1.0, show_default=True, metavar="0-1",
     help="Below 1: more typical, less varied (StyleSwin).",
 )  # fmt: skip
+latents_option = click.option(
+    "--latents", type=Source(), metavar="DIR",
+    help="A copy of stabilityai/sd-vae-ft-mse, for weights that work on latents.",
+)  # fmt: skip
+sound_latents_option = click.option(
+    "--sound-latents", type=Source(), metavar="DIR",
+    help="A copy of cvssp/audioldm-s-full-v2, for the sound of such weights.",
+)  # fmt: skip
 sampled = common_options(
     "device", "dtype", "threads", "batch_size", "overwrite", "json", "dry_run", "config", seed=0
 )
@@ -120,6 +128,7 @@ def add(name: str, group: click.Group = app) -> Callable[[click.Command], click.
 @grid_option
 @truncation_option
 @steps_option
+@latents_option
 @click.option("--label", type=click.IntRange(0), metavar="CLASS", help="Class of a DiT.")
 @click.option("--guidance", type=click.FloatRange(1), default=1.0, show_default=True,
               metavar="SCALE", help="Towards the class, of a DiT: 4 is usual.")  # fmt: skip
@@ -145,6 +154,7 @@ def image(
 @format_option("video")
 @grid_option
 @steps_option
+@latents_option
 @sampled
 def video(
     count: int, output: Path, format: str | None, grid: bool, common: Common, **options: Any
@@ -171,6 +181,8 @@ def video(
 @format_option("av")
 @grid_option
 @steps_option
+@latents_option
+@sound_latents_option
 @sampled
 def av(
     count: int, output: Path, format: str | None, grid: bool, common: Common, **options: Any
@@ -417,6 +429,7 @@ def evaluation_options(function: Callable[..., Any]) -> Callable[..., Any]:
                          metavar="N", help="How many are made."),
             weights_option,
             steps_option,
+            latents_option,
             common_options("device", "dtype", "threads", "json", "config", seed=0, batch_size=8),
         )
     ):  # fmt: skip
@@ -446,6 +459,7 @@ def evaluate_video(folder: Path, count: int, common: Common, **options: Any) -> 
 
 @add("av", evaluate)
 @click.command(short_help="Distances like FVD and FAD, and whether sound and picture agree.")
+@sound_latents_option
 @evaluation_options
 def evaluate_av(folder: Path, count: int, common: Common, **options: Any) -> None:
     """Proxies of FVD and FAD against the clips with sound in FOLDER, and their synchrony.

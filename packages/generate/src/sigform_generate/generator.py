@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from typing import Any, Self
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import torch
@@ -23,13 +25,21 @@ from sigform_generate.data import to_pixels, to_tensor
 from sigform_generate.diffusion import Diffusion, betas
 from sigform_generate.dit import DiT
 from sigform_generate.given import Given, window_of
+from sigform_generate.latents import (
+    AUDIOLDM,
+    LICENCES,
+    SD_VAE,
+    PictureCodec,
+    SoundCodec,
+    picture_codec,
+    sound_codec,
+)
 from sigform_generate.masks import Box, checked
 from sigform_generate.media import Clip
 from sigform_generate.networks import KINDS, Loaded, Sampling
 from sigform_generate.policy import PLAIN, BlockPolicy
 from sigform_generate.published import load_any
 from sigform_generate.sampling import Denoiser, OnStep, denoiser, labelled, sample
-from sigform_generate.sound import from_image
 from sigform_generate.styleswin import to_pixels as from_imagenet
 
 Pixels = NDArray[np.uint8]
@@ -46,9 +56,17 @@ class _Generator:
     kind = ""
 
     def __init__(
-        self, loaded: Loaded, *, device: str = "auto", dtype: str = "float32", name: str = ""
+        self,
+        loaded: Loaded,
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        name: str = "",
+        latents: Path | None = None,
+        sound_latents: Path | None = None,
     ) -> None:
         """Raises ValueError for a network of another kind, and for a device that is not there."""
+        self.latents, self.sound_latents = latents, sound_latents
         if KINDS.get(loaded.model) != self.kind:
             makes = KINDS.get(loaded.model, "nothing by itself")
             raise ValueError(
@@ -62,14 +80,32 @@ class _Generator:
         self.name = name
 
     @classmethod
-    def load(cls, name: str = "default", *, device: str = "auto", dtype: str = "float32") -> Self:
+    def load(
+        cls,
+        name: str = "default",
+        *,
+        device: str = "auto",
+        dtype: str = "float32",
+        latents: Path | None = None,
+        sound_latents: Path | None = None,
+    ) -> Self:
         """Shipped weights by name, or a file: ours, or published.
+
+        Networks over latents need the folders of a Stable Diffusion autoencoder, `latents`, and
+        of AudioLDM's autoencoder and vocoder, `sound_latents`; see `latents.py`.
 
         Raises ValueError for an unknown name, an unreadable or another file, and for a device or
         number format that this machine lacks.
         """
         path = find_weights(name, cls.kind)
-        return cls(load_any(path), device=device, dtype=dtype, name=str(path))
+        return cls(
+            load_any(path),
+            device=device,
+            dtype=dtype,
+            name=str(path),
+            latents=latents,
+            sound_latents=sound_latents,
+        )
 
     def _batches(self, n: int, seed: int, batch_size: int | None) -> list[list[int]]:
         if n < 1:
@@ -84,16 +120,15 @@ class _Generator:
             raise ValueError(f"{self.name}: does not say what it was trained for; needs sampling")
         return self.sampling
 
-    def _decoded(self, latent: Tensor) -> Tensor:
-        """(N, T, C, h, w) as the network sees it -> pixels (N, T, 3, H, W) in [-1, 1]."""
-        return latent
+    @cached_property
+    def _pictures(self) -> PictureCodec:
+        codec = picture_codec(_with_folder(self._settings().codec, "sd-vae", self.latents))
+        return _moved(codec, self.device)
 
-    def _encoded(self, pixels: Tensor) -> Tensor:
-        return pixels
-
-    def _heard(self, image: Tensor, samples: int) -> Tensor:
-        """Spectrograms (N, A, F, M) as the network makes them -> sound (N, samples)."""
-        return from_image(image, samples)
+    @cached_property
+    def _sounds(self) -> SoundCodec:
+        name = self._settings().sound_codec
+        return _moved(sound_codec(_with_folder(name, "audioldm", self.sound_latents)), self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -224,7 +259,7 @@ class ImageGenerator(_Generator):
             run = labelled(network, labels, guidance)
         shape = (config.in_channels, config.input_size, config.input_size)
         (made,) = self._denoise(run, [shape], seeds, steps=steps, policy=PLAIN, on_step=on_step)
-        return to_pixels(self._decoded(made[:, None])[:, 0])
+        return to_pixels(self._pictures.decode(made[:, None])[:, 0])
 
 
 class VideoGenerator(_Generator):
@@ -310,7 +345,7 @@ class VideoGenerator(_Generator):
         shape = (settings.frames, config.in_channels, side, side)
         mask = latent = None
         if given is not None:
-            latent = self._encoded(to_tensor(given.frames)[None])
+            latent = self._pictures.encode(to_tensor(given.frames)[None].to(self.device))
             missing = torch.from_numpy(given.missing).float()
             # A latent pixel is made anew if any pixel under it is.
             mask = checked(functional.adaptive_max_pool2d(missing, side))
@@ -327,7 +362,7 @@ class VideoGenerator(_Generator):
                 mask=mask,
                 given=latent,
             )
-            frames = to_pixels(self._decoded(made))
+            frames = to_pixels(self._pictures.decode(made))
             if given is not None:
                 frames = np.where(given.missing[..., None], frames, given.frames)
             clips += [_clip(pixels, settings) for pixels in frames]
@@ -369,10 +404,37 @@ class AVGenerator(_Generator):
                 policy=policy,
                 on_step=_counted(on_step, number, len(batches)),
             )
-            waves = self._heard(audio, settings.audio_samples).cpu().numpy()
-            for pixels, wave in zip(to_pixels(self._decoded(video)), waves, strict=True):
+            waves = self._sounds.decode(audio, settings.audio_samples).cpu().numpy()
+            for pixels, wave in zip(to_pixels(self._pictures.decode(video)), waves, strict=True):
                 clips.append(_clip(pixels, settings, wave[None]))
         return clips
+
+
+AnyCodec = TypeVar("AnyCodec", PictureCodec, SoundCodec)
+
+
+def _moved(codec: AnyCodec, device: torch.device) -> AnyCodec:
+    """The codec with its networks, if it has any, on the device."""
+    for part in ("vae", "vocoder"):
+        network = getattr(codec, part, None)
+        if network is not None:
+            network.to(device)
+    return codec
+
+
+def _with_folder(name: str, kind: str, folder: Path | None) -> str:
+    """The codec's name with the folder that a person gave, where it needs one."""
+    if name != kind:
+        return name
+    if folder is None:
+        wanted, option = {"sd-vae": (SD_VAE, "latents"), "audioldm": (AUDIOLDM, "sound_latents")}[
+            kind
+        ]
+        raise ValueError(
+            f"these weights work on latents; needs {option} (--{option.replace('_', '-')}), "
+            f"a folder with a copy of {wanted} ({LICENCES[wanted]})"
+        )
+    return f"{kind}:{folder}"
 
 
 def _clip(pixels: Pixels, settings: Sampling, audio: NDArray[np.float32] | None = None) -> Clip:

@@ -50,7 +50,7 @@ def generate(
     Raises InputError, ValueError and OSError in one line; nothing is left half written.
     """
     set_threads(job.threads)
-    maker = of_kind(job.kind).load(job.weights, device=job.device, dtype=job.dtype)
+    maker = maker_of(job)
     if "licence" in maker.card:
         on_note(f"{maker.name}: {maker.card['licence']}")
     given = None
@@ -82,6 +82,17 @@ def generate(
                 "seconds": round(seconds, 3),
                 "notes": [*(given.notes if given is not None else []), *notes],
             }
+
+
+def maker_of(job: Job) -> ImageGenerator | VideoGenerator | AVGenerator:
+    """The generator that a job asks for."""
+    return of_kind(job.kind).load(
+        job.weights,
+        device=job.device,
+        dtype=job.dtype,
+        latents=job.latents,
+        sound_latents=job.sound_latents,
+    )
 
 
 def _batch(

@@ -70,7 +70,13 @@ def measured(job: Job, folder: Path, *, on_progress: OnStage, on_note: OnNote) -
 
 def images_measured(job: Job, folder: Path, on_progress: OnStage, on_note: OnNote) -> list[Row]:
     """FID and KID, or their proxies."""
-    maker = ImageGenerator.load(job.weights, device=job.device, dtype=job.dtype)
+    maker = ImageGenerator.load(
+        job.weights,
+        device=job.device,
+        dtype=job.dtype,
+        latents=job.latents,
+        sound_latents=job.sound_latents,
+    )
     files, skipped = find_images(folder)
     config = maker.network.config
     size = config.size if maker.sampling is None else maker.sampling.size
@@ -91,7 +97,13 @@ def images_measured(job: Job, folder: Path, on_progress: OnStage, on_note: OnNot
 
 def clips_measured(job: Job, folder: Path, on_progress: OnStage, on_note: OnNote) -> list[Row]:
     """Proxies of FVD, how much it moves and flickers, and PSNR of every mode that fills in."""
-    maker = VideoGenerator.load(job.weights, device=job.device, dtype=job.dtype)
+    maker = VideoGenerator.load(
+        job.weights,
+        device=job.device,
+        dtype=job.dtype,
+        latents=job.latents,
+        sound_latents=job.sound_latents,
+    )
     settings = _needed(maker.sampling)
     sources, skipped = find_clips(folder)
     real = ClipSet(
@@ -137,7 +149,13 @@ def filled(maker: VideoGenerator, mode: str, clips: Tensor, job: Job, on_progres
 
 def pairs_measured(job: Job, folder: Path, on_progress: OnStage, on_note: OnNote) -> list[Row]:
     """Proxies of FVD and FAD, and whether impacts are heard when they are seen."""
-    maker = AVGenerator.load(job.weights, device=job.device, dtype=job.dtype)
+    maker = AVGenerator.load(
+        job.weights,
+        device=job.device,
+        dtype=job.dtype,
+        latents=job.latents,
+        sound_latents=job.sound_latents,
+    )
     settings = _needed(maker.sampling)
     sources, skipped = find_clips(folder)
     rate = settings.sample_rate or 16_000
