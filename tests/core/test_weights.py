@@ -171,6 +171,33 @@ def test_wrong_model_missing_file_and_nan(tmp_path: Path) -> None:
         load_weights(path)
 
 
+def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    tensors = {"a": torch.randn(9, 3), "half": torch.randn(5).bfloat16(), "flag": torch.ones(3) > 0}
+    whole = write(tmp_path / "w.safetensors", tensors=tensors, card={"name": "x"}).read_bytes()
+    path = tmp_path / "damaged.safetensors"
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        try:
+            loaded = load_weights(path)
+        except ValueError as error:
+            assert "\n" not in str(error)  # noqa: PT017
+            assert str(path) in str(error)  # noqa: PT017
+            continue
+        # The header has blanks that mean nothing, and the name of the digest itself.
+        assert all(torch.equal(loaded.tensors[name], tensors[name]) for name in tensors), place
+        told = (loaded.model, loaded.config, loaded.card)
+        assert told == ("informer", {"d_model": 8}, {"name": "x"})
+
+
+def test_a_file_without_a_digest_is_read(tmp_path: Path) -> None:
+    path = write_raw(
+        tmp_path / "old.safetensors", {"sigform_format": "1", "model": "m", "config": "{}"}
+    )
+    assert load_weights(path).model == "m"
+
+
 # Names.
 
 

@@ -1,10 +1,12 @@
 """Weight files: one `.safetensors` file that also says which model it fills, and how.
 
 Beside the tensors, the file's metadata holds the format version, the model's name, its config
-and the key facts of its model card, the last two as JSON. Nothing in it is executed on loading.
+and the key facts of its model card, the last two as JSON, and the SHA-256 of all of it, so that a
+damaged file is no silent wrong answer. Nothing in it is executed on loading.
 """
 
 import difflib
+import hashlib
 import json
 import os
 import re
@@ -85,6 +87,7 @@ def save_weights(
     }
     plain = _separate(tensors)
     _refuse_nan(plain, path)
+    metadata["sha256"] = _sha256_of(plain, metadata)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         save_file(plain, part, metadata)
@@ -99,8 +102,8 @@ def load_weights(path: Path, *, expect_model: str | None = None) -> WeightFile:
     """Read a weight file; `expect_model` is the model it must be for.
 
     Raises FileNotFoundError when there is none, and ValueError when it is not a safetensors file,
-    is cut short, was not written by `save_weights` or by a newer sigform, is for another model
-    than `expect_model`, or has a NaN.
+    is cut short or damaged, was not written by `save_weights` or by a newer sigform, is for
+    another model than `expect_model`, or has a NaN.
     """
     if not path.is_file():
         raise FileNotFoundError(f"weight file {path} does not exist")
@@ -113,6 +116,9 @@ def load_weights(path: Path, *, expect_model: str | None = None) -> WeightFile:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise _unreadable(path, error) from error
+    # Files of before have none.
+    if "sha256" in metadata and metadata["sha256"] != _sha256_of(tensors, metadata):
+        raise ValueError(f"{path} is damaged: its SHA-256 is another; needs to be copied again")
     _refuse_nan(tensors, path)
     return WeightFile(
         tensors=tensors, model=model, config=config, card=card, format_version=version
@@ -235,6 +241,16 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain[name] = alone.clone() if memory in seen else alone
         seen.add(memory)
     return plain
+
+
+def _sha256_of(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Of metadata and tensors (on the CPU, contiguous), in hex."""
+    told = {name: text for name, text in metadata.items() if name != "sha256"}
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(json.dumps([name, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _refuse_nan(tensors: Mapping[str, Tensor], path: Path) -> None:
