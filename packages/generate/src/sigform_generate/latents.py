@@ -22,7 +22,7 @@ from sigform_generate.sound import MelSettings, from_image, log_mel, to_image
 from sigform_kit.errors import InputError
 
 if TYPE_CHECKING:
-    from diffusers import AutoencoderKL
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from transformers import SpeechT5HifiGan
 
 SD_SCALE = 0.18215
@@ -188,7 +188,7 @@ def sound_codec(name: str) -> SoundCodec:
 
 def _autoencoder(folder: Path, wanted: str) -> AutoencoderKL:
     try:
-        from diffusers import AutoencoderKL
+        from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     except ModuleNotFoundError as error:
         raise _missing(error) from error
     try:

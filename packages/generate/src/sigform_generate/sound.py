@@ -14,7 +14,7 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 UNMIX_STEPS = 50
 """Multiplicative steps from bands to frequencies; more change the sound by less than it errs."""
@@ -67,9 +67,9 @@ def log_mel(audio: Tensor, settings: MelSettings | None = None) -> Tensor:
         raise ValueError(f"audio has shape {tuple(audio.shape)}; needs (batch, samples)")
     samples = audio.shape[1]
     whole = max(settings.windows(samples) * settings.hop, settings.window)
-    audio = F.pad(audio, (0, whole - samples))
+    audio = functional.pad(audio, (0, whole - samples))
     side = (settings.window - settings.hop) // 2
-    audio = F.pad(audio[:, None], (side, side), mode="reflect")[:, 0]
+    audio = functional.pad(audio[:, None], (side, side), mode="reflect")[:, 0]
     spectrum = torch.stft(
         audio,
         settings.window,
@@ -109,8 +109,10 @@ def from_image(
     magnitudes = unmix(from_scale(image[:, 0], settings), settings)
     # The transform's windows are centred at whole hops, ours half a hop later: one more window at
     # either end, and half a hop cut off, put every window where it was.
-    magnitudes = torch.cat([magnitudes[..., :1], magnitudes, magnitudes[..., -1:]], dim=-1)
-    length = (windows + 1) * settings.hop
+    # The transform also needs a whole window of sound.
+    more = max(1, settings.window // settings.hop + 1 - windows)
+    magnitudes = functional.pad(magnitudes, (1, more), mode="replicate")
+    length = (windows + more) * settings.hop
     shape = torch.hann_window(settings.window, device=image.device)
     sounds = []
     for one in magnitudes:
