@@ -23,7 +23,7 @@
   function ticks(low, high, count) {
     const rough = (high - low) / count || 1;
     const power = 10 ** Math.floor(Math.log10(rough));
-    const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= rough) || rough;
+    const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= 0.75 * rough) || rough;
     const found = [];
     for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(at * step);
     return found;

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import gradio as gr
+from gradio.themes import Base
 
 HERE = Path(__file__).parent
 FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica", "Arial", "sans-serif"]
 MONO = ["ui-monospace", "SF Mono", "Menlo", "Consolas", "monospace"]
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """Gradio's plainest theme with the fonts of the machine."""
-    return gr.themes.Base(
+    return Base(
         primary_hue="teal", secondary_hue="slate", neutral_hue="slate", font=FONTS, font_mono=MONO,
         radius_size="md", spacing_size="md",
     ).set(

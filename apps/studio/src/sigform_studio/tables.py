@@ -70,7 +70,10 @@ def forecast(desk: Desk, job: Job, source: Path, horizon: int, budget: float) ->
     set_threads(desk.threads)
     found = read_table(str(source))
     said = [*found.notes]
-    ahead = horizon_for(found, found.future, horizon or None, said.extend)
+    # What it says of the choice is in the command's words.
+    ahead = horizon_for(found, found.future, horizon or None, lambda _: None)
+    if not horizon:
+        said.append(f"rows ahead: {ahead}, as none were asked for")
 
     def tell(stage: str, step: int, steps: int | None) -> None:
         text = {"train": "training", "refit": "training again on all rows"}.get(stage, stage)

@@ -37,7 +37,7 @@ def work_folder() -> Iterator[Path]:
             yield folder
     finally:
         tempfile.tempdir = before
-        del os.environ["GRADIO_TEMP_DIR"]
+        os.environ.pop("GRADIO_TEMP_DIR", None)
         if cache is not None:
             os.environ["GRADIO_TEMP_DIR"] = cache
         shutil.rmtree(folder, ignore_errors=True)
