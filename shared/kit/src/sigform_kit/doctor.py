@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import os
@@ -78,11 +79,33 @@ def distribution(name: str) -> Check:
 
 
 def processors() -> Check:
+    """How many cores may we use, and do the threads that are asked for fit them?"""
     cores = os.cpu_count() or 1
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores
-    threads = os.environ.get("OMP_NUM_THREADS")
-    limit = f", OMP_NUM_THREADS={threads}" if threads else ""
-    return Check(name="processors", status="ok", detail=f"{usable} of {cores} cores usable{limit}")
+    detail = f"{usable} of {cores} cores usable"
+    quota = processor_quota()
+    if quota is not None and quota < usable:
+        detail += f", processor time of {quota:g}"
+        usable = max(1, round(quota))
+    threads = os.environ.get("OMP_NUM_THREADS", "")
+    if threads:
+        detail += f", OMP_NUM_THREADS={threads}"
+    if threads.isdecimal() and int(threads) > usable:
+        advice = f"threads in each other's way are slow: set OMP_NUM_THREADS to {usable} or less"
+        return Check(name="processors", status="warn", detail=detail, advice=advice)
+    if quota is not None and not threads and usable < cores:
+        advice = f"a container's limit that torch does not see: use --threads {usable}"
+        return Check(name="processors", status="warn", detail=detail, advice=advice)
+    return Check(name="processors", status="ok", detail=detail)
+
+
+def processor_quota(limits: Path = Path("/sys/fs/cgroup/cpu.max")) -> float | None:
+    """The cores' worth of time that a container may use; None without a limit."""
+    try:
+        time, period = limits.read_text().split()
+        return int(time) / int(period)
+    except (OSError, ValueError):
+        return None
 
 
 def memory(needed: float = 2.0) -> Check:
@@ -111,31 +134,60 @@ def disk(folder: Path, needed: float = 1.0) -> Check:
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     detail = f"{free / GIB:.1f} GiB free for {folder}"
+    if held := _held(folder):
+        detail += f", which holds {held / 2**20:.0f} MiB"
     if not os.access(existing, os.W_OK | os.X_OK):
-        advice = "make it writable"
+        advice = "make it writable, or set SIGFORM_CACHE to a folder that is"
         return Check(name="disk", status="fail", detail=f"{existing} is read-only", advice=advice)
     if free < needed * GIB:
-        advice = f"{needed:g} GiB is comfortable: make room"
+        advice = f"{needed:g} GiB is comfortable: make room, or set SIGFORM_CACHE to another disk"
         return Check(name="disk", status="warn", detail=detail, advice=advice)
     return Check(name="disk", status="ok", detail=detail)
 
 
+def _held(folder: Path) -> int:
+    """Bytes of the files in a folder; those of a download that vanish meanwhile count as none."""
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
 def torch() -> Check:
     """Does torch import, and which devices does it see?"""
-    import torch
-
+    try:
+        import torch
+    except (ImportError, OSError, RuntimeError) as error:
+        advice = "pip install --force-reinstall torch"
+        return Check(name="torch", status="fail", detail=describe(error), advice=advice)
     devices = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())]
     if torch.backends.mps.is_available():
         devices.append("mps")
     seen = ", ".join(devices) if devices else "no GPU, computes on the CPU"
     detail = f"{torch.__version__}, {torch.get_num_threads()} threads, {seen}"
+    if not devices and gpu_present():
+        built = "is built for the CPU only: install the CUDA build, see pytorch.org/get-started"
+        advice = (
+            "torch cannot use the GPU of this machine: install or update its driver"
+            if torch.version.cuda
+            else f"this machine has a GPU, but torch {built}"
+        )
+        return Check(name="torch", status="warn", detail=detail, advice=advice)
     return Check(name="torch", status="ok", detail=detail)
 
 
+def gpu_present(devices: Path = Path("/dev")) -> bool:
+    """Has this machine an NVIDIA card, whether or not torch can use it?"""
+    return any(devices.glob("nvidia[0-9]*")) or shutil.which("nvidia-smi") is not None
+
+
 def cache_folder() -> Path:
-    """The folder of this person's machine in which sigform keeps what it downloads."""
+    """Where sigform keeps what it downloads: $SIGFORM_CACHE, else in the platform's cache."""
+    if os.environ.get("SIGFORM_CACHE"):
+        return Path(os.environ["SIGFORM_CACHE"])
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Caches" / "sigform"
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA", Path.home())) / "sigform"
+        return Path(os.environ.get("LOCALAPPDATA", Path.home()), "sigform", "sigform", "Cache")
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "sigform"
