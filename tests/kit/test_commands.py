@@ -156,7 +156,17 @@ def test_an_app_is_a_late_command_of_another(text):
 
 def test_shell_completion_lists_subcommands():
     asked = {"_SAMPLE_COMPLETE": "bash_complete", "COMP_WORDS": "sample l", "COMP_CWORD": "1"}
-    assert sample(env=asked).stdout.split() == ["plain,late", "plain,leave"]
+    # The default command takes a file.
+    assert sample(env=asked).stdout.split() == ["file,l", "plain,late", "plain,leave"]
+
+
+def test_shell_completion_knows_the_default_commands_options():
+    asked = {"_SAMPLE_COMPLETE": "bash_complete", "COMP_WORDS": "sample --hor", "COMP_CWORD": "1"}
+    assert sample(env=asked).stdout.split() == ["plain,--horizon"]
+    asked |= {"COMP_WORDS": "sample --", "COMP_CWORD": "1"}
+    offered = sample(env=asked).stdout.split()
+    assert offered.count("plain,--help") == 1
+    assert {"plain,--version", "plain,--soft"} <= set(offered)
 
 
 def test_the_example_of_the_readme_works(tmp_path, capsys):

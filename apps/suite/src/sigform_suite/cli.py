@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
 import click
 
-from sigform_kit import App, Common, InputError, LateCommand, UsageError, common_options, run
-from sigform_suite.domains import INSTALLABLE, Domain, installed_domains
-
-if TYPE_CHECKING:
-    from sigform_kit import Check
+from sigform_kit import App, Common, InputError, UsageError, common_options, run
+from sigform_suite.domains import INSTALLABLE, JOBS, Domain, installed_domains
 
 
 class MissingDomain(click.Command):
@@ -21,7 +18,15 @@ class MissingDomain(click.Command):
         self.advice = f"not installed; pip install {distribution}"
         super().__init__(verb, help=self.advice, short_help=self.advice)
 
-    def make_context(self, *_args: Any, **_extra: Any) -> NoReturn:
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        if extra.get("resilient_parsing"):
+            return super().make_context(info_name, args, parent, **extra)
         raise UsageError(f"{self.name}: {self.advice}")
 
 
@@ -39,7 +44,8 @@ def make_app() -> App:
     for verb, distribution in INSTALLABLE.items():
         if verb not in domains:
             app.add_command(MissingDomain(verb, distribution))
-    app.add_command(doctor)
+    for command in (models, doctor, completion):
+        app.add_command(command)
     return app
 
 
@@ -50,7 +56,11 @@ def list_domains(domains: dict[str, Domain]) -> None:
         for d in domains.values()
     ]
     rows += [
-        {"verb": verb, "distribution": "not installed", "job": f"pip install {distribution}"}
+        {
+            "verb": verb,
+            "distribution": "not installed",
+            "job": f"{JOBS[verb]} pip install {distribution}",
+        }
         for verb, distribution in INSTALLABLE.items()
         if verb not in domains
     ]
@@ -58,29 +68,59 @@ def list_domains(domains: dict[str, Domain]) -> None:
     click.echo("\n'sigform VERB --help' tells more.")
 
 
+@click.command(short_help="List the models of all installed domains.")
+@click.argument("verbs", nargs=-1, metavar="[VERB]...")
+@common_options("json")
+def models(verbs: tuple[str, ...], common: Common) -> int:
+    """List the models of all installed domains, or of those named.
+
+    Beside each: the paper, its parameters, what ours was measured to reach and what was
+    published; on other data where that is said. `sigform VERB models` tells more of one domain.
+    """
+    from sigform_suite.models import COLUMNS, full, installed_models, short
+
+    domains = installed_domains()
+    known = [domain.verb for domain in domains]
+    for verb in verbs:
+        if verb not in known:
+            raise UsageError(f"{verb!r} is no installed domain; needs one of {', '.join(known)}")
+    entries, broken = installed_models([d for d in domains if not verbs or d.verb in verbs])
+    for reason in broken:
+        common.console.warn(reason)
+    if common.json:
+        for domain, entry in entries:
+            common.console.result(full(domain, entry), "")
+    elif entries:
+        common.console.table([short(domain, entry) for domain, entry in entries], COLUMNS)
+    elif not broken:
+        raise InputError("no models; 'sigform' lists the domains that can be installed")
+    return 1 if broken else 0
+
+
 @click.command()
 @common_options("json")
 def doctor(common: Common) -> int:
     """Check this machine and every installed domain."""
-    from sigform_kit.doctor import cache_folder, run_checks, standard_checks
+    from sigform_kit.doctor import run_checks
+    from sigform_suite.checks import all_checks
 
-    checks = list(standard_checks("sigform", "sigform-kit", cache=cache_folder()))
-    checks += [partial(check_domain, domain) for domain in installed_domains()]
-    return run_checks(checks, common.console)
+    return run_checks(all_checks(), common.console)
 
 
-def check_domain(domain: Domain) -> Check:
-    """Does the domain's command load?"""
-    from sigform_kit import Check
+@click.command(short_help="Print what makes a shell complete these commands.")
+@click.argument("shell", type=click.Choice(("bash", "zsh", "fish")))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete `sigform` and every domain's command with the Tab key.
 
-    name = f"{domain.distribution} {domain.version}"
-    try:
-        LateCommand(domain.verb, domain.target, domain.job).load()
-    except InputError as error:
-        advice = f"pip install --force-reinstall {domain.distribution}"
-        return Check(name=name, status="fail", detail=error.message, advice=advice)
-    detail = f"loads; 'sigform {domain.verb} doctor' checks more"
-    return Check(name=name, status="ok", detail=detail)
+    \b
+    bash  echo 'eval "$(sigform completion bash)"' >> ~/.bashrc
+    zsh   echo 'eval "$(sigform completion zsh)"' >> ~/.zshrc
+    fish  echo 'sigform completion fish | source' >> ~/.config/fish/config.fish
+    """
+    from sigform_suite.completion import script
+
+    commands = [name for domain in installed_domains() for name in domain.commands]
+    click.echo(script(shell, ["sigform", *commands]))
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ from sigform_eeg.batch import (
     work_through,
 )
 from sigform_kit.batch import stage_progress, threads_of
-from sigform_kit.commands import App
+from sigform_kit.commands import App, complete_path
 from sigform_kit.errors import InputError, UsageError
 from sigform_kit.options import Common, common_options
 from sigform_kit.running import run
@@ -57,6 +57,7 @@ class Source(click.Path):
 
 weights_option = click.option(
     "-w", "--weights", metavar="NAME|PATH",
+    shell_complete=complete_path,
     help="The model, instead of as first word.  [default: default, the shipped one]",
 )  # fmt: skip
 align_option = click.option(
@@ -85,7 +86,10 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 
 @add("run")
 @click.command("run", short_help="Decode recordings, window after window; this is the default.")
-@click.argument("words", nargs=-1, required=True, metavar="[MODEL] RECORDING...")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="[MODEL] RECORDING...",
+    shell_complete=complete_path,
+)  # fmt: skip
 @weights_option
 @click.option("-o", "--output", type=FILE, metavar="PATH",
               help="CSV file to write, a folder, or - for stdout.  "
@@ -122,7 +126,7 @@ def run_command(
 
 @add("stream")
 @click.command(short_help="Decode a stream as it comes: a file in real time, or LSL.")
-@click.argument("model", required=False, metavar="[MODEL]")
+@click.argument("model", required=False, metavar="[MODEL]", shell_complete=complete_path)
 @weights_option
 @click.option("--source", required=True, metavar="FILE|lsl:NAME",
               help="A recording played as if live, or an LSL stream.")  # fmt: skip
@@ -368,7 +372,9 @@ class Folds:
 
 @add("evaluate")
 @click.command(short_help="Test a model on recordings whose cues are known.")
-@click.argument("words", nargs=-1, required=True, metavar="[MODEL] FOLDER")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="[MODEL] FOLDER", shell_complete=complete_path
+)
 @weights_option
 @events_option
 @runs_option
@@ -441,7 +447,7 @@ def evaluate(
 
 @add("info")
 @click.command(short_help="Say what a recording, a folder of them or a model holds.")
-@click.argument("word", metavar="FILE|FOLDER|MODEL")
+@click.argument("word", metavar="FILE|FOLDER|MODEL", shell_complete=complete_path)
 @common_options("json")
 def info(word: str, common: Common) -> None:
     """Say what is there: channels, rate, events with their counts; or what a model needs."""

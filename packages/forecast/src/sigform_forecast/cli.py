@@ -17,7 +17,7 @@ import click
 from sigform_forecast.batch import tasks_for, threads_of, work_through
 from sigform_forecast.jobs import Job, Reading, stem_of
 from sigform_kit.batch import stage_progress
-from sigform_kit.commands import App
+from sigform_kit.commands import App, complete_path
 from sigform_kit.errors import InputError, UsageError, did_you_mean
 from sigform_kit.inputs import STDIN
 from sigform_kit.options import Common, common_options
@@ -192,7 +192,7 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 
 @add("forecast")
 @click.command(short_help="Forecast the next rows of each FILE; this is the default.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @horizon_option
 @fit_options
 @columns_options
@@ -306,7 +306,7 @@ def train(
 
 @add("predict")
 @click.command(short_help="Forecast each FILE with a saved model.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @click.option("--model", type=Source(), required=True,
               help="Saved forecaster, or checkpoint.pth of the published code.")  # fmt: skip
 @horizon_option

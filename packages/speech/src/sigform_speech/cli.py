@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from sigform_kit.batch import stage_progress, threads_of
-from sigform_kit.commands import App
+from sigform_kit.commands import App, complete_path
 from sigform_kit.errors import InputError, InputsFailedError, UsageError
 from sigform_kit.options import Common, common_options
 from sigform_kit.running import run
@@ -51,6 +51,7 @@ class Format(click.Choice[str]):
 
 weights_option = click.option(
     "-w", "--weights", default="default", show_default=True, metavar="NAME|PATH",
+    shell_complete=complete_path,
     help="Shipped or published weights (see `models`), or a checkpoint of ours or of others.",
 )  # fmt: skip
 speakers_option = click.option(
@@ -71,7 +72,7 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 
 @add("separate")
 @click.command(short_help="Separate the speakers of each recording; this is the default.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @speakers_option
 @weights_option
 @click.option("-o", "--output", type=FILE, metavar="PATH",
@@ -198,7 +199,7 @@ def evaluate(
               help="Speakers to validate on.  [default: a tenth of those in FOLDER]")  # fmt: skip
 @click.option("--librimix", type=click.Choice(LIBRIMIX),
               help="FOLDER is LibriMix: train on this set, validate on dev.")  # fmt: skip
-@click.option("--start", metavar="NAME|FILE",
+@click.option("--start", metavar="NAME|FILE", shell_complete=complete_path,
               help="Weights to start from; they say the network, speakers and rate.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), default=100_000, show_default=True, metavar="N",
               help="Training steps.")  # fmt: skip
@@ -353,7 +354,7 @@ def info(file: Path, common: Common) -> None:
 
 @add("export")
 @click.command(short_help="Write weights as a checkpoint that other programs load.")
-@click.argument("weights", metavar="NAME|PATH")
+@click.argument("weights", metavar="NAME|PATH", shell_complete=complete_path)
 @click.argument("target", type=FILE, metavar="OUT.pt")
 @common_options("overwrite", "json")
 def export(weights: str, target: Path, common: Common) -> None:

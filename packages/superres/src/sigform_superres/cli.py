@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from sigform_kit.batch import stage_progress, threads_of
-from sigform_kit.commands import App
+from sigform_kit.commands import App, complete_path
 from sigform_kit.errors import InputError, UsageError
 from sigform_kit.options import Common, common_options
 from sigform_kit.running import run
@@ -72,6 +72,7 @@ class Comparison(click.ParamType):
 
 weights_option = click.option(
     "-w", "--weights", default="default", show_default=True, metavar="NAME|FILE",
+    shell_complete=complete_path,
     help="Shipped weights (see `models`), or a file of ours or of others.",
 )  # fmt: skip
 scale_option = click.option(
@@ -100,7 +101,7 @@ def add(name: str) -> Callable[[click.Command], click.Command]:
 
 @add("upscale")
 @click.command(short_help="Upscale each picture, animation or video; this is the default.")
-@click.argument("files", nargs=-1, required=True, metavar="FILE...")
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @scale_option
 @weights_option
 @click.option("-o", "--output", type=FILE, metavar="PATH",
@@ -211,7 +212,7 @@ def evaluate(
               help="How many times larger.")  # fmt: skip
 @click.option("-o", "--output", type=FILE, metavar="RUN_DIR",
               help="Folder of the run.  [default: FOLDER_craft-x4]")  # fmt: skip
-@click.option("--start", metavar="NAME|FILE",
+@click.option("--start", metavar="NAME|FILE", shell_complete=complete_path,
               help="Weights to start from, of the same architecture and any scale.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(1), default=20_000, show_default=True, metavar="N",
               help="Training steps.")  # fmt: skip
@@ -320,7 +321,7 @@ def info(file: Path, common: Common) -> None:
 
 @add("export")
 @click.command(short_help="Write weights as a checkpoint that other programs load.")
-@click.argument("weights", metavar="NAME|FILE")
+@click.argument("weights", metavar="NAME|FILE", shell_complete=complete_path)
 @click.argument("target", type=FILE, metavar="OUT.pth")
 @common_options("overwrite", "json")
 def export(weights: str, target: Path, common: Common) -> None:

@@ -8,10 +8,14 @@ import operator
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sigform_kit.errors import InputError, UsageError, describe, did_you_mean
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 
 class LateCommand(click.Command):
@@ -42,7 +46,14 @@ class LateCommand(click.Command):
         parent: click.Context | None = None,
         **extra: object,
     ) -> click.Context:
-        return self.load().make_context(info_name, args, parent, **extra)
+        try:
+            command = self.load()
+        except InputError:
+            if not extra.get("resilient_parsing"):
+                raise
+            # A shell that completes a line must not be answered with an error.
+            return super().make_context(info_name, args, parent, **extra)
+        return command.make_context(info_name, args, parent, **extra)
 
 
 class App(click.Group):
@@ -105,6 +116,21 @@ class App(click.Group):
             raise UsageError(f"No such command {word!r}.{hint}", ctx)
         return super().resolve_command(ctx, args)
 
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Subcommands and options, and what the default command takes as its first word."""
+        found = super().shell_complete(ctx, incomplete)
+        default = self._load_default()
+        if default is None:
+            return found
+        inner = click.Context(default, parent=ctx, resilient_parsing=True)
+        if incomplete.startswith("-"):
+            known = {item.value for item in found}
+            more = default.shell_complete(inner, incomplete)
+            return found + [item for item in more if item.value not in known]
+        words = [param for param in default.params if isinstance(param, click.Argument)][:1]
+        # Before the names: the shells' scripts forget what came before "a file is meant here".
+        return [item for word in words for item in word.shell_complete(inner, incomplete)] + found
+
     def format_usage(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         default = self._load_default()
         if default is None:
@@ -144,6 +170,15 @@ class App(click.Group):
         if wanted and not ctx.resilient_parsing:
             click.echo(f"{self.distribution} {importlib.metadata.version(self.distribution)}")
             ctx.exit()
+
+
+def complete_path(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """The `shell_complete` of a word that is text to Click, but mostly a file or a folder."""
+    from click.shell_completion import CompletionItem
+
+    return [CompletionItem(incomplete, type="file")]
 
 
 def _call_alone(function: Callable[[], None]) -> None:
