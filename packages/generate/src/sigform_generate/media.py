@@ -7,6 +7,7 @@ T frames, H, W pixels, C channels, N samples.
 from __future__ import annotations
 
 import contextlib
+import io
 import itertools
 import json
 from collections.abc import Iterable, Iterator
@@ -298,8 +299,10 @@ def write_clip(
     if height % 2 or width % 2:
         frames = np.pad(frames, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         notes.append(f"{width}x{height} was padded to even {frames.shape[2]}x{frames.shape[1]}")
-    with path.open("wb") as file:
-        _write_film(file, suffix, frames, rate, audio if "samples" in note else None, note, comment)
+    # In memory first: a full disk then is an error of one write, not one inside FFmpeg.
+    film = io.BytesIO()
+    _write_film(film, suffix, frames, rate, audio if "samples" in note else None, note, comment)
+    path.write_bytes(film.getvalue())
     return notes
 
 

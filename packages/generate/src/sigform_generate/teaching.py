@@ -6,12 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from sigform_generate.av_training import AVRecipe, fit_av
 from sigform_generate.catalogue import find_weights
 from sigform_generate.data import (
     AVSet,
@@ -22,13 +21,20 @@ from sigform_generate.data import (
     find_images,
     to_pixels,
 )
-from sigform_generate.diffusion_training import DiffusionRecipe, fit_clips
 from sigform_generate.fitting import Fitted
-from sigform_generate.gan import GanRecipe, fit_images
 from sigform_generate.pictures import clip_sheet, grid, write_png
 from sigform_kit.batch import OnStage
 from sigform_kit.options import Common
 from sigform_kit.outputs import output
+
+if TYPE_CHECKING:
+    from sigform_generate.av_training import AVRecipe
+    from sigform_generate.diffusion_training import DiffusionRecipe
+    from sigform_generate.gan import GanRecipe
+
+    Recipe = GanRecipe | DiffusionRecipe | AVRecipe
+
+# Lightning takes long to import: only once there is something to train on.
 
 SAME = ("size", "frames", "fps", "recipe")
 """Settings that make the network: a run that is resumed has them as they were."""
@@ -44,7 +50,6 @@ SHOWN_CLIPS = 4
 SHOWN_FRAMES = 8
 
 OnNote = Callable[[str], None]
-Recipe = GanRecipe | DiffusionRecipe | AVRecipe
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,6 +84,10 @@ def prepare(kind: str, folder: Path, options: dict[str, Any], common: Common) ->
 
 def recipe_of(kind: str, options: dict[str, Any], common: Common) -> Recipe:
     """The recipe of a kind, with what was asked for in place of its own numbers."""
+    from sigform_generate.av_training import AVRecipe
+    from sigform_generate.diffusion_training import DiffusionRecipe
+    from sigform_generate.gan import GanRecipe
+
     plain: Recipe
     if kind == "image":
         published = options["recipe"] == "published"
@@ -119,6 +128,10 @@ def teach(
         on_progress("training", step, total)
 
     sources: Any = readable(lesson, run_dir, on_progress, on_note)
+    from sigform_generate.av_training import fit_av
+    from sigform_generate.diffusion_training import DiffusionRecipe, fit_clips
+    from sigform_generate.gan import GanRecipe, fit_images
+
     recipe = lesson.recipe
     if isinstance(recipe, GanRecipe):
         return fit_images(
