@@ -106,8 +106,9 @@ def test_proxies_order_damage_to_pictures() -> None:
         F.interpolate(F.avg_pool2d(fresh, 2), 64, mode="bilinear"),
         F.interpolate(F.avg_pool2d(fresh, 8), 64, mode="bilinear"),
     ]
-    for place in range(2):
-        values = [evaluate_images(real, made)[place].value for made in damaged]
+    figures = [evaluate_images(real, made) for made in damaged]
+    for name in range(2):
+        values = [pair[name].value for pair in figures]
         assert values == sorted(values)
         assert values[1] > 2 * abs(values[0])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sigform_generate.features import (
     extract,
     find_inception,
 )
+from sigform_kit.errors import InputError
 
 
 def wave(*shape: int) -> torch.Tensor:
@@ -80,3 +82,13 @@ def test_without_its_weights_there_is_no_inception(tmp_path: Path) -> None:
     net, why = find_inception(tmp_path / "missing.pth")
     assert net is None
     assert "torch-fidelity" in why or "missing.pth is not there" in why
+
+
+def test_a_file_of_anything_else_is_no_inception(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: True)
+    path = tmp_path / "inception.pth"
+    path.write_bytes(pickle.dumps(print, protocol=2))
+    with pytest.raises(InputError, match=r"inception\.pth: not the weights of Inception-v3"):
+        find_inception(path)

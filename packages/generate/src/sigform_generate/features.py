@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import importlib.util
 import itertools
+import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from sigform_kit.errors import InputError
 
 FEATURES = 128
 """D of every proxy."""
@@ -167,14 +170,20 @@ class InceptionFeatures(nn.Module):
 def find_inception(weights: Path | None = None) -> tuple[InceptionFeatures | None, str]:
     """(the Inception network, "") where torch-fidelity and its weights are here, else (None, why).
 
-    Nothing is downloaded: the weights are the file given, or that in torch's cache.
+    Nothing is downloaded: the weights are the file given, or that in torch's cache. Raises
+    InputError for a file with anything else in it.
     """
     if importlib.util.find_spec("torch_fidelity") is None:
         return None, "torch-fidelity is not installed: pip install 'sigform-generate[metrics]'"
     path = weights or Path(torch.hub.get_dir(), "checkpoints", _INCEPTION_FILE)
     if not path.is_file():
         return None, f"{path} is not there"
-    return InceptionFeatures(path), ""
+    try:
+        # torch-fidelity unpickles the file whole: what is in it is looked at first.
+        torch.load(path, weights_only=True)
+        return InceptionFeatures(path), ""
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise InputError(f"{path}: not the weights of Inception-v3") from error
 
 
 def _to_side(images: Tensor) -> Tensor:
