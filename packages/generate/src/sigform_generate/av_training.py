@@ -15,7 +15,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -165,7 +165,14 @@ class _Stills(Dataset[Tensor]):
         return self.pairs[index][0][frame]
 
 
-class _Spectrograms(Dataset[tuple[Tensor, Tensor]]):
+class _Pair(NamedTuple):
+    """What AV-DiT sees of a clip; batches of named tuples are tuples, of others lists."""
+
+    frames: Tensor  # (T, 3, S, S)
+    sound: Tensor  # (1, F, M)
+
+
+class _Spectrograms(Dataset[_Pair]):
     """Clips (T, 3, S, S) with the spectrogram (1, F, M) of their sound."""
 
     def __init__(self, pairs: Pairs) -> None:
@@ -174,9 +181,9 @@ class _Spectrograms(Dataset[tuple[Tensor, Tensor]]):
     def __len__(self) -> int:
         return _length(self.pairs)
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+    def __getitem__(self, index: int) -> _Pair:
         frames, sound = self.pairs[index]
-        return frames, to_image(sound[None])[0]
+        return _Pair(frames, to_image(sound[None])[0])
 
 
 def _length(items: Dataset[Any]) -> int:
