@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 from torch.nn import functional as F
 
 from sigform_generate.adaln import (
@@ -97,8 +98,9 @@ def test_attention_across_frames_is_attention_along_them() -> None:
     torch.manual_seed(0)
     attention = SelfAttention(8, 2)
     x = torch.randn(2, 5, 3, 8)
-    wanted = attention(x.transpose(1, 2)).transpose(1, 2)
-    torch.testing.assert_close(attention.across(x), wanted)
+    after = nn.Linear(8, 8)
+    wanted = after(attention(x.transpose(1, 2)).transpose(1, 2))
+    torch.testing.assert_close(attention.across(x, after), wanted)
 
 
 def test_additions_stand_beside_the_layers() -> None:

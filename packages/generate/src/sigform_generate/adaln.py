@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sigform_core.attention import attend
-from sigform_core.linear import Linear
+from sigform_core.linear import Linear, linear
 
 FREQUENCIES = 128
 """Of the timestep's cosines, and as many sines."""
@@ -200,19 +200,19 @@ class SelfAttention(nn.Module):
         mixed = attend(query, key, value).transpose(1, 2).reshape(*lead, length, dim)
         return _with(self.proj, mixed, add.get("proj"))
 
-    def across(self, x: Tensor) -> Tensor:
-        """The same over the axis before: (B, T, N, D) -> (B, T, N, D), among the T.
+    def across(self, x: Tensor, after: nn.Linear) -> Tensor:
+        """The same over the axis before, then `after`: (B, T, N, D) -> (B, T, N, D), among the T.
 
-        The tokens stay where they are: only query, key and value are turned.
+        The tokens stay where they are: only query, key and value are turned. The two last layers
+        are one product, of their weights' product.
         """
         b, t, n, dim = x.shape
         qkv = self.qkv(x).view(b, t, n, 3, self.heads, dim // self.heads)
-        query, key, value = (
-            qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2).unbind(0)
-        )  # (B*N, H, T, D/H)
+        query, key, value = qkv.permute(3, 0, 2, 4, 1, 5).flatten(1, 2).unbind(0)  # (B*N, H, T, E)
         mixed = attend(query, key, value)
         mixed = mixed.unflatten(0, (b, n)).permute(0, 3, 1, 2, 4).reshape(b, t, n, dim)
-        return self.proj(mixed)
+        bias = F.linear(self.proj.bias, after.weight, after.bias)
+        return linear(mixed, after.weight @ self.proj.weight, bias)
 
 
 class FeedForward(nn.Module):

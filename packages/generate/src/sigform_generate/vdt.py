@@ -76,8 +76,7 @@ class VDTBlock(AdaBlock):
 
     def over_time(self, x: Tensor) -> Tensor:
         """Tokens (B, T, N, D) after each patch has looked at itself in all frames."""
-        mixed = self.time_attention.across(self.time_norm(x))
-        return x + self.time_out(mixed)
+        return x + self.time_attention.across(self.time_norm(x), self.time_out)
 
     def published_views(self, prefix: str) -> dict[str, Tensor]:
         layers = {
