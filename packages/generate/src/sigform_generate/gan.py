@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from sigform_core.device import generator
 from sigform_core.reference import load_reference
 from sigform_core.training import OnProgress, StepSampler, TrainSettings, fit
-from sigform_core.weights import load_torch_checkpoint, load_weights, save_weights
+from sigform_core.weights import is_weight_file, load_torch_checkpoint, load_weights, save_weights
 from sigform_generate.augment import augment
 from sigform_generate.data import ImageSet, OnPrepared, held_out
 from sigform_generate.evaluation import kernel_distance
@@ -40,6 +40,7 @@ from sigform_generate.styleswin import (
     from_pixels,
     to_pixels,
 )
+from sigform_generate.upstream_styleswin import load_discriminator, load_styleswin
 
 OnSamples = Callable[[int, Tensor], None]
 """Step, and images (n, 3, H, W) in [-1, 1] that the averaged weights make of the same vectors."""
@@ -65,16 +66,16 @@ class GanRecipe:
     """How long, on what and how fast to train; rates are per step of `batch_size` images."""
 
     steps: int = 20_000
-    batch_size: int = 16
-    generator_rate: float = 4e-4
-    discriminator_rate: float = 1e-3
+    batch_size: int = 8
+    generator_rate: float = 8e-4
+    discriminator_rate: float = 8e-4
     decay_from: float = 0.7  # share of the steps after which rates fall to 0
     r1: float = 0.5  # weight of the gradient penalty
     r1_every: int = 16  # steps
     consistency: float = 0.0  # weight of balanced consistency; 0 leaves it out
     augmented: bool = True  # both networks see augmented images only
     fresh_images: bool = False  # the generator's step makes images of its own
-    half_life: float = 5_000  # images after which the average keeps half of what it was
+    half_life: float = 3_000  # images after which the average keeps half of what it was
     flip: bool = True  # mirrored images are as good
     small: bool = True  # a network for 64 pixels and a processor, not the published widths
     validate_every: int = 500  # steps, also between sample sheets
@@ -310,9 +311,10 @@ def fit_images(
     """Train on images and write `run_dir/weights.safetensors`: the average of best validation.
 
     `start` is a weight file of a generator to go on from, with the discriminator that lies beside
-    it if one does: of this size, or of half of it, which then grows. A tenth of the images is held
-    out. `card` adds to what the file says of itself. Raises ValueError, InputError where too few
-    images can be read, TrainingInterrupted on Ctrl-C; resuming goes on from there.
+    it if one does, or a published checkpoint: of this size, or of half of it, which then grows.
+    A tenth of the images is held out. `card` adds to what the file says of itself. Raises
+    ValueError, InputError where too few images can be read, TrainingInterrupted on Ctrl-C;
+    resuming goes on from there.
     """
     made_by, seen_by = networks_for(size, recipe) if start is None else started(start, size, recipe)
     train_files, held_files = held_out(files, recipe.seed)
@@ -391,7 +393,8 @@ def started(start: Path, size: int, recipe: GanRecipe) -> tuple[Generator, Discr
 
     Of half the size, both grow. Raises ValueError for another network or size.
     """
-    network = load_network(start).network
+    ours = is_weight_file(start)
+    network = (load_network if ours else load_styleswin)(start).network
     if not isinstance(network, Generator) or size not in (
         network.config.size,
         2 * network.config.size,
@@ -402,12 +405,19 @@ def started(start: Path, size: int, recipe: GanRecipe) -> tuple[Generator, Discr
     if grows:
         grow_generator(network, large, generator(recipe.seed))
         network = large
-    beside = start.with_name(DISCRIMINATOR)
-    if not beside.is_file():
+    trained = beside(start) if ours else load_discriminator(start)
+    if trained is None:
         return network, fresh
-    file = load_weights(beside, expect_model="styleswin-discriminator")
-    trained = load_reference(Discriminator(DiscriminatorConfig(**file.config)), file.tensors)
     if not grows:
         return network, trained
     grow_discriminator(trained, fresh)
     return network, fresh
+
+
+def beside(start: Path) -> Discriminator | None:
+    """The discriminator that lies beside a weight file of ours, if one does."""
+    path = start.with_name(DISCRIMINATOR)
+    if not path.is_file():
+        return None
+    file = load_weights(path, expect_model="styleswin-discriminator")
+    return load_reference(Discriminator(DiscriminatorConfig(**file.config)), file.tensors)

@@ -30,7 +30,7 @@ __all__ = ["Discriminator", "DiscriminatorConfig", "Generator", "GeneratorConfig
 WINDOW = 8
 """Side of the attention windows, in pixels, where an image is not attended as a whole."""
 
-CHUNK = 1024
+CHUNK = 4096
 """Tokens that inference takes through a block at a time, so that they stay in the cache."""
 
 PIXEL_MEAN = (0.485, 0.456, 0.406)
@@ -150,9 +150,29 @@ class StyleNorm(nn.Module):
 
     def forward(self, x: Tensor, modulation: Tensor) -> tuple[Tensor, Tensor]:
         scale, shift = modulation.chunk(2, dim=-1)
-        variance, mean = torch.var_mean(x.float(), dim=1, correction=0)  # (B, C)
+        variance, mean = moments(x.float())  # (B, C)
         factor = scale * torch.rsqrt(variance + 1e-5)
         return factor, shift - mean * factor
+
+
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Variance and mean of the channels of x (B, L, C): (B, C) each."""
+    if not one_by_one(x):
+        return torch.var_mean(x, dim=1, correction=0)
+    # Four times as fast as `var_mean`, which sums one number after the other.
+    mean = x.mean(dim=1)
+    squares = torch.zeros_like(mean)
+    for rows in _spans(x.shape[1], CHUNK):
+        squares += (x[:, rows] - mean[:, None]).square_().sum(dim=1)
+    return squares / x.shape[1], mean
+
+
+def one_by_one(x: Tensor) -> bool:
+    """Whether images are made one after the other: on the CPU, without gradients.
+
+    It costs nothing there, and an image then is the same to the last bit in any batch.
+    """
+    return x.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 class Kind(NamedTuple):
@@ -383,14 +403,12 @@ class Stage(nn.Module):
     def forward(self, x: Tensor, modulations: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
         grid = self.grid
         tokens = x.flatten(1, 2)[:, grid.order]  # (B, L, C)
-        if torch.is_grad_enabled() or x.device.type != "cpu":
-            for block, said in zip(self.blocks, modulations, strict=True):
+        alone = one_by_one(x) and len(x) == 1
+        for block, said in zip(self.blocks, modulations, strict=True):
+            if alone:
+                cast(Block, block).run(tokens, said, grid)
+            else:
                 tokens = block(tokens, said, grid)
-        else:
-            for number in range(len(tokens)):
-                one = slice(number, number + 1)
-                for block, (first, second) in zip(self.blocks, modulations, strict=True):
-                    cast(Block, block).run(tokens[one], (first[one], second[one]), grid)
         x = tokens[:, grid.back].unflatten(1, (grid.side, grid.side))
         return x if self.upsample is None else self.upsample(x)
 
@@ -451,6 +469,8 @@ class Generator(nn.Module):
 
     def mapping(self, z: Tensor) -> Tensor:
         """Random vectors to styles: (B, D) -> (B, D)."""
+        if one_by_one(z):
+            return torch.cat([self.style(one) for one in z.split(1)])
         return self.style(z)
 
     def synthesis(self, w: Tensor) -> Tensor:
@@ -460,6 +480,8 @@ class Generator(nn.Module):
             w = w[:, None].expand(-1, n, -1)
         if w.shape[1:] != (n, D):
             raise ValueError(f"w is {tuple(w.shape)}; needs (B, {D}) or (B, {n}, {D})")
+        if one_by_one(w) and len(w) > 1:
+            return torch.cat([self.synthesis(one) for one in w.split(1)])
         blocks = [block for stage in self.layers for block in cast(Stage, stage).blocks]
         said = [cast(Block, block).modulations(w[:, number]) for number, block in enumerate(blocks)]
         x = self.input.input.permute(0, 2, 3, 1).expand(len(w), -1, -1, -1)  # (B, 4, 4, C)
@@ -477,7 +499,7 @@ class Generator(nn.Module):
     def mean_latent(self, n: int, generator: torch.Generator) -> Tensor:
         """The mean style of n random vectors, for truncation: (1, D)."""
         z = torch.randn(n, self.config.style_dim, generator=generator, device=generator.device)
-        return self.mapping(z.to(self.input.input)).mean(dim=0, keepdim=True)
+        return self.style(z.to(self.input.input)).mean(dim=0, keepdim=True)
 
     @classmethod
     def from_reference(cls, config: Mapping[str, Any], state: Mapping[str, Tensor]) -> Self:
@@ -511,8 +533,8 @@ def from_pixels(pixels: Tensor) -> Tensor:
 
 
 def _start(module: nn.Module) -> None:
-    """Initial weights of what is not equalised."""
+    """Initial weights of what is not equalised; images start grey, as published."""
     if isinstance(module, nn.Linear | nn.Conv2d):
-        nn.init.xavier_normal_(module.weight)
+        nn.init.xavier_normal_(module.weight, gain=1.0 if isinstance(module, nn.Linear) else 0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
