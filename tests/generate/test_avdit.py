@@ -223,3 +223,18 @@ def test_other_inputs_than_the_configs_are_refused() -> None:
         model(video[:, :3], audio, t)
     with pytest.raises(ValueError, match=r"audio has shape \(1, 1, 8, 6\)"):
         model(video, audio[:1], t)
+
+
+@pytest.mark.parametrize("part", ["temporal", "fusion"])
+def test_time_has_a_direction_for_both_that_look_along_it(part: str) -> None:
+    model = filled()
+    with torch.no_grad():
+        for inserted in model.inserted:
+            if part == "temporal":
+                inserted.video_gate.zero_()  # pyright: ignore
+            else:
+                inserted.temporal.attention.proj.weight.zero_()  # pyright: ignore
+    video, audio, t = inputs()
+    seen, _ = model(video, audio, t)
+    backwards, _ = model(video.flip(1), audio, t)
+    assert not torch.allclose(backwards.flip(1), seen, atol=1e-4)
