@@ -36,6 +36,7 @@ from sigform_generate.vdt import VDT, VDTConfig
 
 if TYPE_CHECKING:
     from sigform_generate.data import OnPrepared, Source
+    from sigform_generate.latents import PictureCodec
 
 OnSamples = Callable[[int, Tensors], None]
 """Step, and samples of each modality (B, ..., C, H, W) in [-1, 1] from the averaged weights."""
@@ -101,6 +102,7 @@ class DiffusionModule(lightning.LightningModule):
 
     A batch is one tensor, or a tuple of one a modality, (B, ..., C, H, W) in [-1, 1], noised to
     the same timestep each. `masked` draws a mask for each clip (B, T, C, H, W), as published.
+    `latent` says that items are no pixels: guesses are not kept in range, no PSNR is taken.
     """
 
     def __init__(
@@ -109,6 +111,7 @@ class DiffusionModule(lightning.LightningModule):
         recipe: DiffusionRecipe,
         *,
         masked: bool = False,
+        latent: bool = False,
         on_samples: OnSamples | None = None,
     ) -> None:
         super().__init__()
@@ -116,6 +119,7 @@ class DiffusionModule(lightning.LightningModule):
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
         self.recipe = recipe
         self.masked = masked
+        self.latent = latent
         self.diffusion = recipe.diffusion()
         self.on_samples = on_samples
         self.shapes: list[tuple[int, ...]] = []
@@ -198,9 +202,11 @@ class DiffusionModule(lightning.LightningModule):
                 shapes,
                 seeds=[self.recipe.seed + number for number in range(SHEET)],
                 steps=self.recipe.sample_steps,
+                clip=not self.latent,
                 device=self.device,
             )
-            self.on_samples(self.global_step, tuple(x.clamp(-1, 1).cpu() for x in made))
+            shown = made if self.latent else tuple(x.clamp(-1, 1) for x in made)
+            self.on_samples(self.global_step, tuple(x.cpu() for x in shown))
 
     def on_validation_epoch_start(self) -> None:
         self.sums = torch.zeros(4, dtype=torch.float64, device=self.device)
@@ -217,7 +223,7 @@ class DiffusionModule(lightning.LightningModule):
             errors, _ = self.losses(self.average, starts, t, noises)
             weighted = errors * self.weight(t)
             self.sums[:2] += torch.stack([weighted.sum(), weighted.new_tensor(len(t))])
-        if self.masked:
+        if self.masked and not self.latent:
             for number, clip in enumerate(starts[0]):
                 value = predict_psnr(self.average, self.diffusion, clip, batch_index + number)
                 self.sums[2:] += self.sums.new_tensor([value, 1.0])
@@ -289,15 +295,16 @@ def train_diffusion(
     run_dir: Path,
     *,
     masked: bool = False,
+    latent: bool = False,
     resume: bool = False,
     on_progress: OnProgress | None = None,
     on_samples: OnSamples | None = None,
 ) -> Fitted:
     """Train `network` and leave it with the average of best validation, in eval mode on the CPU.
 
-    Items are tensors, or tuples of one a modality, in [-1, 1]. Checkpoints and metrics.csv go to
-    `run_dir`, `resume` goes on from there; no weight file is written. Raises TrainingInterrupted
-    on Ctrl-C.
+    Items are tensors, or tuples of one a modality, in [-1, 1] unless `latent`. Checkpoints and
+    metrics.csv go to `run_dir`, `resume` goes on from there; no weight file is written. Raises
+    TrainingInterrupted on Ctrl-C.
     """
     count: int = len(train)  # pyright: ignore[reportArgumentType]
     held: int = len(validation)  # pyright: ignore[reportArgumentType]
@@ -319,7 +326,9 @@ def train_diffusion(
         mode="min",
         resume=resume,
     )
-    module = DiffusionModule(network.train(), recipe, masked=masked, on_samples=on_samples)
+    module = DiffusionModule(
+        network.train(), recipe, masked=masked, latent=latent, on_samples=on_samples
+    )
     result = fit(module, loaders, settings, on_progress=on_progress)
     if result.best_path is None:
         raise ValueError("no validation was better than none; needs items to validate on")
@@ -352,20 +361,24 @@ def load_average(network: nn.Module, checkpoint: Path) -> None:
 
 
 class Windows(Dataset[Tensor]):
-    """The windows of a ClipSet (T, 3, S, S), mirrored only where that is wanted."""
+    """The windows of a ClipSet (T, 3, S, S), mirrored only where that is wanted.
 
-    def __init__(self, clips: ClipSet, *, mirror: bool) -> None:
+    With a codec they are its latents (T, C, h, w).
+    """
+
+    def __init__(self, clips: ClipSet, *, mirror: bool, codec: PictureCodec | None = None) -> None:
         self.clips = clips
         self.mirror = mirror
+        self.codec = codec
 
     def __len__(self) -> int:
         return len(self.clips)
 
     def __getitem__(self, index: int) -> Tensor:
-        if self.mirror:
-            return self.clips[index]
-        number, first, _ = self.clips.window(index)
-        return to_tensor(self.clips.clips[number][first : first + self.clips.frames])
+        number, first, mirrored = self.clips.window(index)
+        pixels = self.clips.clips[number][first : first + self.clips.frames]
+        clip = to_tensor(pixels[:, :, ::-1] if mirrored and self.mirror else pixels)
+        return clip if self.codec is None else self.codec.encode(clip[None])[0].clone()
 
 
 def small_config(size: int, frames: int) -> VDTConfig:
@@ -393,6 +406,7 @@ def fit_clips(
     frames: int = 16,
     fps: float = 10.0,
     config: VDTConfig | None = None,
+    codec: PictureCodec | None = None,
     start: Path | None = None,
     resume: bool = False,
     card: dict[str, Any] | None = None,
@@ -402,20 +416,15 @@ def fit_clips(
 ) -> Fitted:
     """Train a VDT on clips and write `run_dir/weights.safetensors`: all modes in one network.
 
-    `start` is a weight file of a VDT of this size and length to go on from. A tenth of the clips
-    is held out. `card` adds to what the file says of itself. Raises ValueError for a file that
-    does not fit, InputError where too few clips can be read, TrainingInterrupted on Ctrl-C.
+    `config` is the small one by default. `codec` is Stable Diffusion's, for latents and published
+    sizes. `start` is a weight file of a VDT of this size and length to go on from. A tenth of the
+    clips is held out. `card` adds to what the file says of itself. Raises ValueError for a file
+    that does not fit, InputError where too few clips can be read, TrainingInterrupted on Ctrl-C.
     """
     config = config or small_config(size, frames)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         network = VDT(config) if start is None else _started(start)
-    found = network.config
-    if (found.input_size, found.num_frames) != (size, frames):
-        raise ValueError(
-            f"the network makes {found.num_frames} frames of {found.input_size} pixels; "
-            f"needs {frames} of {size}"
-        )
     shown, kept = held_out(sources, recipe.seed)
     train, held = (
         ClipSet(
@@ -430,13 +439,17 @@ def fit_clips(
         )
         for part in (shown, kept)
     )
+    windows = Windows(train, mirror=recipe.mirror, codec=codec)
+    watched = Windows(held, mirror=False, codec=codec)
+    _check_shape(network, watched[0])
     fitted = train_diffusion(
         network,
-        Windows(train, mirror=recipe.mirror),
-        held,
+        windows,
+        watched,
         recipe,
         run_dir,
         masked=True,
+        latent=codec is not None,
         resume=resume,
         on_progress=on_progress,
         on_samples=on_samples,
@@ -464,6 +477,7 @@ def fit_clips(
         diffusion_steps=TRAINING_STEPS,
         prediction=recipe.prediction,
         variance=recipe.variance,
+        codec="pixel" if codec is None else "sd-vae",
         modes=MODES,
     )
     save_network(fitted.weights, network, told, sampling=sampling)
@@ -476,3 +490,14 @@ def _started(start: Path) -> VDT:
     if not isinstance(network, VDT):
         raise ValueError(f"{start} is for {type(network).__name__}; needs a VDT")
     return network
+
+
+def _check_shape(network: VDT, clip: Tensor) -> None:
+    """Raise ValueError when the network does not take the clips (T, C, h, w)."""
+    config = network.config
+    wanted = (config.num_frames, config.in_channels, config.input_size, config.input_size)
+    if clip.shape != wanted:
+        raise ValueError(
+            f"the network makes {' x '.join(map(str, wanted))} (frames, channels, height, width); "
+            f"the clips are {' x '.join(map(str, clip.shape))}"
+        )
