@@ -131,7 +131,7 @@ def _drop(random: np.random.Generator, seconds: float, aspect: float) -> list[_B
     breadth = aspect / count
     balls = []
     for place in places:
-        radius = random.uniform(0.07, 0.13) * min(1.0, aspect)
+        radius = random.uniform(0.11, 0.17) * min(1.0, aspect)
         left, right = place * breadth + radius, (place + 1) * breadth - radius
         start, end = random.uniform(left, right, 2)
         hue = random.random()
@@ -142,7 +142,7 @@ def _drop(random: np.random.Generator, seconds: float, aspect: float) -> list[_B
                 radius=radius,
                 start=start,
                 drift=(end - start) / seconds,
-                pitch=40.0 / radius * random.uniform(0.95, 1.05),
+                pitch=9.0 / radius**2 * random.uniform(0.95, 1.05),
                 colour=255 * np.array(colorsys.hsv_to_rgb(hue, random.uniform(0.3, 1.0), 1.0)),
                 flights=_flights(top, random.uniform(-0.3, 0.6), bounce, seconds),
             )
