@@ -8,6 +8,9 @@ import pytest
 
 from sigform_generate import catalogue
 from sigform_generate.catalogue import DEFAULTS, PUBLISHED, find_weights
+from sigform_kit.catalogue import FILE, read_catalogue
+
+TABLE = Path(catalogue.__file__).with_name(FILE)
 
 
 @pytest.fixture
@@ -40,6 +43,18 @@ def test_published_weights_say_their_licence() -> None:
         assert weights.licence == "MIT" if free else "non-commercial" in weights.licence
         assert weights.where.startswith("github.com/")
     assert len([weights for weights in PUBLISHED if weights.licence == "MIT"]) == 5
+
+
+def test_the_table_tells_what_the_code_says() -> None:
+    table = {entry.name: entry for entry in read_catalogue(TABLE)}
+    assert set(table) == {*DEFAULTS.values(), *(weights.name for weights in PUBLISHED)}
+    for weights in PUBLISHED:
+        entry = table[weights.name]
+        assert (entry.licence, entry.where) == (weights.licence, weights.where)
+        assert entry.parameters is not None
+        assert f"{entry.parameters / 1e6:.3g}" == weights.parameters.removesuffix(" M")
+        figure = "" if entry.published is None else f"FID {entry.published.value:.2f}"
+        assert figure == weights.figure
 
 
 def test_every_shipped_file_has_a_card() -> None:

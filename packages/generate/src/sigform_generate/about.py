@@ -14,6 +14,8 @@ from sigform_generate.media import READ_SUFFIXES, Clip, read_clip
 from sigform_generate.networks import KINDS, Loaded, load_network
 from sigform_generate.pictures import read_image, read_settings
 from sigform_generate.published import load_any
+from sigform_kit.catalogue import FILE as CATALOGUE
+from sigform_kit.catalogue import read_catalogue
 from sigform_kit.doctor import Check
 from sigform_kit.errors import InputError
 
@@ -27,6 +29,8 @@ EXTRAS = {
 
 def list_models() -> list[dict[str, Any]]:
     """The weights in the package, and those that authors offer."""
+    entries = read_catalogue(Path(__file__).with_name(CATALOGUE))
+    papers = {entry.name: entry.origin for entry in entries}
     rows = []
     for name, path in SHIPPED.items():
         loaded = load_network(path)
@@ -34,6 +38,7 @@ def list_models() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": name,
+                "paper": papers.get(name),
                 "makes": f"{KINDS[loaded.model]} {_side(loaded)}{default}",
                 "parameters": f"{_count(loaded):,}",
                 "figure": loaded.card.get("figure"),
@@ -45,6 +50,7 @@ def list_models() -> list[dict[str, Any]]:
         rows.append(
             {
                 "name": published.name,
+                "paper": papers.get(published.name),
                 "makes": published.makes,
                 "parameters": published.parameters,
                 "figure": published.figure,

@@ -13,7 +13,7 @@ import click
 
 from sigform_generate.batch import FORMATS, MODES, Job, pieces_of, work_through
 from sigform_kit.batch import is_folder, stage_progress
-from sigform_kit.commands import App
+from sigform_kit.commands import App, complete_path
 from sigform_kit.errors import InputError, UsageError
 from sigform_kit.options import Common, common_options
 from sigform_kit.outputs import check_targets
@@ -65,6 +65,7 @@ class Box(click.ParamType):
 
 weights_option = click.option(
     "-w", "--weights", default="default", show_default=True, metavar="NAME|FILE",
+    shell_complete=complete_path,
     help="Shipped weights (see `models`), or a file of ours or of the authors.",
 )  # fmt: skip
 count_option = click.option(
@@ -270,7 +271,8 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.argument("folder", type=Source(), metavar="FOLDER"),
             click.option("-o", "--output", type=FILE, metavar="RUN_DIR",
                          help="Folder of the run.  [default: FOLDER_image, ...]"),
-            click.option("--start", metavar="NAME|FILE", help="Weights to start from."),
+            click.option("--start", metavar="NAME|FILE", shell_complete=complete_path,
+                         help="Weights to start from."),
             click.option("--steps", type=click.IntRange(1), metavar="N",
                          help="Training steps.  [default: 20000]"),
             click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
@@ -296,8 +298,8 @@ size_option = click.option(
     help="Side of what is made.",
 )  # fmt: skip
 mirror_option = click.option(
-    "--mirror/--no-mirror", default=True, show_default=True,
-    help="Show what is mirrored as well: wrong for letters.",
+    "--mirror/--no-mirror", default=None,
+    help="Show what is mirrored as well: wrong for letters.  [default: by recipe]",
 )  # fmt: skip
 frames_option = click.option(
     "--frames", type=click.IntRange(2), default=16, show_default=True, metavar="N",
@@ -489,7 +491,7 @@ def models(common: Common) -> None:
     """List the weights, what they make, their licence, and where they are."""
     from sigform_generate.about import list_models
 
-    columns = ["name", "makes", "parameters", "figure", "licence", "where"]
+    columns = ["name", "paper", "makes", "parameters", "figure", "licence", "where"]
     common.console.table(list_models(), columns)
 
 
