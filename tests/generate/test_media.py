@@ -150,6 +150,43 @@ def test_only_the_first_seconds_are_read(tmp_path: Path) -> None:
     assert clip.audio.shape == (1, 8000)
 
 
+def test_frames_are_shaped_as_they_come(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", film(5, 31, 33), 10)
+    seen = []
+
+    def shaped(pixels: np.ndarray) -> np.ndarray:
+        seen.append(pixels.shape)
+        return pixels[::2, ::3]
+
+    clip = read_clip(tmp_path / "a.mp4", shaped=shaped)
+    assert seen == [(31, 33, 3)] * 5
+    np.testing.assert_array_equal(clip.frames, read_clip(tmp_path / "a.mp4").frames[:, ::2, ::3])
+
+
+@pytest.mark.parametrize("late", [0.3, -0.3])
+def test_sound_that_starts_elsewhere_is_put_in_its_place(tmp_path: Path, late: float) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(path, "w") as container:
+        video, sound = container.add_stream("libx264", rate=10), container.add_stream("flac", 8000)
+        video.width = video.height = 32
+        sound.layout = "mono"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), np.uint8), format="rgb24")
+            frame.pts, frame.time_base = number + (0 if late > 0 else 3), Fraction(1, 10)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        click = np.zeros((1, 8000), np.int16)
+        click[0, 4000] = 32767
+        heard = av.AudioFrame.from_ndarray(click, format="s16", layout="mono")
+        heard.sample_rate, heard.time_base = 8000, Fraction(1, 8000)
+        heard.pts = 2400 if late > 0 else 0
+        container.mux(sound.encode(heard))
+        container.mux(sound.encode(None))
+    clip = read_clip(path)
+    assert clip.audio is not None
+    assert clip.audio[0].argmax() == pytest.approx(4000 + 8000 * late, abs=10)
+
+
 def test_films_without_sound_have_none(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", film(), 10)
     assert read_clip(tmp_path / "a.mp4").audio is None

@@ -34,6 +34,7 @@ SILENT = 1e-4
 """The largest sample of a track that counts as silent."""
 
 Item = TypeVar("Item")
+Shaped = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 OnPrepared = Callable[[int, int], None]  # items done, items in all
 
 
@@ -51,10 +52,10 @@ class Source:
     def __str__(self) -> str:
         return str(self.path) if self.index is None else f"{self.path}[{self.index}]"
 
-    def load(self, *, sound: bool = False) -> Clip:
-        """Decode the clip. Raises InputError, naming the file."""
+    def load(self, *, sound: bool = False, shaped: Shaped | None = None) -> Clip:
+        """Decode the clip, a film's frames shaped one by one. Raises InputError with its name."""
         if self.index is None:
-            return read_clip(self.path, sound=sound)
+            return read_clip(self.path, sound=sound, shaped=shaped)
         held = _archive(self.path, self.path.stat().st_mtime_ns)
         audio = held.audio[self.index] if sound and held.audio is not None else None
         if audio is not None and audio.dtype == np.int16:
@@ -250,7 +251,7 @@ class ClipSet(Dataset[Tensor]):
 
     def _take(self, source: Source, size: int, fps: float, cache: Path | None) -> None:
         def make(_: Path) -> NDArray[np.uint8]:
-            clip = source.load()
+            clip = source.load(shaped=lambda pixels: conform_image(pixels, size)[0])
             return conform_clip(clip, size=size, fps=fps)[0]
 
         clip = _stored(cache, [source.path, "clip", source.index, size, fps], make)
@@ -366,7 +367,7 @@ def _side(size: int, path: Path) -> NDArray[np.uint8]:
 
 
 def _mono(source: Source, sample_rate: int, _: Path) -> NDArray[np.float32]:
-    clip = source.load(sound=True)
+    clip = source.load(sound=True, shaped=lambda pixels: pixels[:1, :1].copy())
     if clip.audio is None or clip.sample_rate is None:
         raise InputError(f"{source}: has no sound")
     sound = conform_sound(clip.audio, clip.sample_rate, sample_rate=sample_rate)[0]

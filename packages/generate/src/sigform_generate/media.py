@@ -10,7 +10,7 @@ import contextlib
 import io
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -68,10 +68,17 @@ class Clip:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read_clip(path: Path, *, seconds: float | None = None, sound: bool = True) -> Clip:
+def read_clip(
+    path: Path,
+    *,
+    seconds: float | None = None,
+    sound: bool = True,
+    shaped: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
+) -> Clip:
     """Read a film or GIF, at most its first `seconds`, with its first audio track if it has one.
 
-    Raises InputError for what is no film, has no pictures, or is broken.
+    shaped: what becomes of each frame (H, W, 3) as it is decoded, so that a long film is never
+    held at its full size. Raises InputError for what is no film, has no pictures, or is broken.
     """
     from av import AudioFrame, VideoFrame
 
@@ -82,10 +89,13 @@ def read_clip(path: Path, *, seconds: float | None = None, sound: bool = True) -
         frames: list[NDArray[np.uint8]] = []
         times: list[float] = []
         pieces: list[NDArray[np.float32]] = []
-        planes, heard = _planes(audio), 0
+        sizes: set[tuple[int, ...]] = set()
+        planes, heard, late = _planes(audio), 0, 0.0
         with _one_line_errors(path):
             for frame in container.decode(*(s for s in (video, audio) if s is not None)):
                 if isinstance(frame, AudioFrame):
+                    if not pieces:
+                        late = float(frame.time or 0)
                     for part in planes.resample(frame):
                         pieces.append(np.asarray(part.to_ndarray(), np.float32))
                         heard += part.samples
@@ -93,7 +103,10 @@ def read_clip(path: Path, *, seconds: float | None = None, sound: bool = True) -
                     continue
                 elif seconds is None or not times or _time(frame, times) < seconds:
                     times.append(_time(frame, times))
-                    frames.append(to_rgb(frame))
+                    pixels = to_rgb(frame)
+                    sizes.add(pixels.shape)
+                    pixels = pixels[: ours.get("height"), : ours.get("width")]
+                    frames.append(np.array(pixels) if shaped is None else shaped(pixels))
                 elif audio is None or heard >= seconds * audio.rate:
                     break
             if planes is not None:
@@ -106,14 +119,11 @@ def read_clip(path: Path, *, seconds: float | None = None, sound: bool = True) -
             raise InputError(f"{path}: broken video ({len(frames)} of {promised} frames)")
         rate = audio.rate if audio is not None else None
         fps = _rate(video, times)
-    heights = {frame.shape for frame in frames}
-    if len(heights) > 1:
+    if len(sizes) > 1:
         raise InputError(f"{path}: its frames change their size")
-    pixels = np.stack(frames)
-    pixels = pixels[:, : ours.get("height", pixels.shape[1]), : ours.get("width", pixels.shape[2])]
     samples = np.concatenate(pieces, axis=1) if pieces else None
     if samples is not None and rate is not None:
-        samples = np.clip(samples, -1, 1)
+        samples = _aligned(np.clip(samples, -1, 1), late - times[0], rate)
         if seconds is not None:
             samples = samples[:, : round(seconds * rate)]
         elif ours.get("sample_rate"):
@@ -121,7 +131,7 @@ def read_clip(path: Path, *, seconds: float | None = None, sound: bool = True) -
             count = round(ours["samples"] * rate / ours["sample_rate"])
             samples = np.pad(samples[:, :count], ((0, 0), (0, max(0, count - samples.shape[1]))))
     return Clip(
-        frames=np.ascontiguousarray(pixels),
+        frames=np.stack(frames),
         fps=fps,
         audio=samples,
         sample_rate=rate if samples is not None else None,
@@ -215,6 +225,14 @@ def _planes(audio: AudioStream | None) -> Any:
     if audio is None:
         return None
     return AudioResampler(format="fltp", layout=audio.layout, rate=audio.rate)
+
+
+def _aligned(samples: NDArray[np.float32], late: float, rate: int) -> NDArray[np.float32]:
+    """Sound (C, N) that begins with the pictures: silence before what is late, early sound cut."""
+    shift = round(late * rate)
+    if abs(late) < 0.01:  # less than eye and ear can tell, and codecs' delays
+        return samples
+    return np.pad(samples, ((0, 0), (shift, 0))) if shift > 0 else samples[:, -shift:]
 
 
 def _time(frame: VideoFrame, before: Iterable[float]) -> float:
