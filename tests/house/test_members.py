@@ -22,7 +22,8 @@ def requirements(table: dict) -> list[str]:
 def test_members_are_those_of_the_house() -> None:
     names = {str(folder.relative_to(ROOT)) for folder in MEMBERS}
     assert {
-        "packages/eeg", "packages/forecast", "packages/speech", "packages/superres",
+        "packages/eeg", "packages/forecast", "packages/generate", "packages/speech",
+        "packages/superres",
         "shared/core", "shared/kit", "apps/suite",
     } <= names  # fmt: skip
 

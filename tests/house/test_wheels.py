@@ -36,7 +36,7 @@ def test_each_member_has_a_wheel_with_its_licence(wheels: Path) -> None:
     names = {path.name.split("-")[0] for path in wheels.glob("*.whl")}
     assert {
         "sigform", "sigform_core", "sigform_kit", "sigform_forecast", "sigform_speech",
-        "sigform_superres", "sigform_eeg",
+        "sigform_superres", "sigform_eeg", "sigform_generate",
     } <= names  # fmt: skip
     for path in wheels.glob("*.whl"):
         inside = zipfile.ZipFile(path).namelist()
@@ -102,3 +102,18 @@ def test_eeg_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
     recording = next((tmp_path / "simulated").rglob("*.fif"))
     run(commands / "sigform-decode", "run", "default", recording, "-o", "out.csv", folder=tmp_path)
     assert (tmp_path / "out.csv").read_text("utf-8").startswith("time,left,right,class")
+
+
+def test_generate_installs_alone_and_works(wheels: Path, tmp_path: Path) -> None:
+    commands = installed("sigform-generate", wheels, tmp_path)
+    command = commands / "sigform-generate"
+    run(command, "image", "-n", "2", "-o", "out", "--grid", folder=tmp_path)
+    run(command, "video", "--steps", "ddim4", "-o", "out", folder=tmp_path)
+    clip = tmp_path / "out" / "video_00000.mp4"
+    words = ("--mode", "predict", "--given", clip, "--steps", "ddim4", "-o", "more.mp4")
+    run(command, "video", *words, folder=tmp_path)
+    run(command, "av", "--steps", "ddim4", "-o", "out", folder=tmp_path)
+    assert (tmp_path / "out" / "image_00001.png").read_bytes()[:4] == b"\x89PNG"
+    for film in (clip, tmp_path / "more.mp4", tmp_path / "out" / "av_00000.mp4"):
+        assert film.read_bytes()[4:8] == b"ftyp"
+    assert (tmp_path / "out" / "av_00000.wav").read_bytes()[:4] == b"RIFF"
