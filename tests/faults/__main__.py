@@ -1,0 +1,47 @@
+"""Try every fault on every domain and write the table: `python -m faults --write PATH`."""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import click
+from faults.domains import installed
+from faults.table import HEAD, line_of, machine, try_domain
+from faults.trials import TRIALS
+
+
+@click.command()
+@click.option("--count", type=click.IntRange(1), default=20, show_default=True, metavar="N",
+              help="Random trials of each fault.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option("--domain", "names", multiple=True, help="Only this domain; may be repeated.")
+@click.option("--fault", "only", multiple=True, type=click.Choice([*TRIALS]),
+              help="Only this fault; may be repeated.")  # fmt: skip
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True,
+              help="Domains at once.")  # fmt: skip
+@click.option("--write", "target", type=click.Path(path_type=Path), help="Where the table goes.")
+def main(
+    count: int,
+    seed: int,
+    names: tuple[str, ...],
+    only: tuple[str, ...],
+    jobs: int,
+    target: Path | None,
+) -> None:
+    """Try every fault on every installed domain; exits with 1 if anything was lost."""
+    chosen = [domain.name for domain in installed() if not names or domain.name in names]
+    work = partial(try_domain, count=count, seed=seed, only=only)
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
+        rows = [row for made in pool.map(work, chosen) for row in made]
+    if target is not None:
+        head = HEAD.format(count=count, seed=seed, machine=machine())
+        target.write_text(head + "".join(f"{line_of(row)}\n" for row in rows), encoding="utf-8")
+    sys.exit(1 if any(row.lost for row in rows) else 0)
+
+
+if __name__ == "__main__":
+    main()
