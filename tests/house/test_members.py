@@ -24,7 +24,7 @@ def test_members_are_those_of_the_house() -> None:
     assert {
         "packages/eeg", "packages/forecast", "packages/generate", "packages/speech",
         "packages/superres",
-        "shared/core", "shared/kit", "apps/suite",
+        "shared/core", "shared/kit", "apps/studio", "apps/suite",
     } <= names  # fmt: skip
 
 
