@@ -219,7 +219,6 @@ def held_over(given: Tensor, mask: Tensor) -> Tensor:
     is blended between the nearest before and after, or held; one never given becomes the mean of
     the given pixels of its frame.
     """
-    filled = given.clone()
     frames = given.shape[1]
     known = mask < 0.5
     place = torch.arange(frames, device=given.device)[None, :, None, None].expand_as(mask)
@@ -237,8 +236,7 @@ def held_over(given: Tensor, mask: Tensor) -> Tensor:
     frame_mean = (given * weight).sum(dim=(3, 4), keepdim=True) / weight.sum(
         dim=(3, 4), keepdim=True
     ).clamp(min=1)
-    value = torch.where((has_before | has_after).unsqueeze(2), value, frame_mean.expand_as(value))
-    return torch.where(known.unsqueeze(2), filled, value)
+    return torch.where((has_before | has_after).unsqueeze(2), value, frame_mean.expand_as(value))
 
 
 def _taken(given: Tensor, place: Tensor) -> Tensor:
