@@ -191,6 +191,13 @@ def test_any_flipped_bit_is_noticed(tmp_path: Path) -> None:
         assert told == ("informer", {"d_model": 8}, {"name": "x"})
 
 
+def test_a_single_number_of_any_stride_is_saved(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    one = torch.tensor([2.5], dtype=torch.float64).as_strided((1,), (0,))
+    save_weights(path, {"one": one, "none": torch.zeros(0)}, model="m", config={})
+    assert load_weights(path).tensors["one"].tolist() == [2.5]
+
+
 def test_a_file_without_a_digest_is_read(tmp_path: Path) -> None:
     path = write_raw(
         tmp_path / "old.safetensors", {"sigform_format": "1", "model": "m", "config": "{}"}
