@@ -88,7 +88,7 @@ def _table(header: tuple[str, ...], rows: list[list[str]]) -> list[str]:
 
 def main() -> int:
     """Renews the READMEs, or says which are out of date; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description="Tables of models in the READMEs.")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--write", action="store_true", help="renew the tables")
     what.add_argument("--check", action="store_true", help="say which are out of date")
