@@ -25,7 +25,7 @@
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= 0.75 * rough) || rough;
     const found = [];
-    for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(at * step);
+    for (let at = Math.ceil(low / step); at * step <= high; at++) found.push(at * step + 0);
     return found;
   }
 
@@ -337,7 +337,10 @@
       pen.fillRect(0, y(1 / data.classes.length), width, 1);
       pen.font = "12px system-ui, sans-serif";
       pen.fillStyle = quiet;
-      for (const at of ticks(0, data.seconds, Math.max(3, width / 110))) pen.fillText(`${at} s`, Math.min(width - 30, x(at)), height - 3);
+      for (const at of ticks(0, data.seconds, Math.max(3, width / 110))) {
+        const text = `${at} s`;
+        pen.fillText(text, Math.min(width - pen.measureText(text).width, x(at)), height - 3);
+      }
       for (const [time] of data.events) { pen.globalAlpha = 0.35; pen.fillRect(x(time), height - 20, 1, 5); }
       pen.globalAlpha = 1;
       const two = data.classes.length === 2;
@@ -356,6 +359,11 @@
       pen.fillRect(x(this.now), 0, 1.5, height - 16);
     }
   }
+
+  // One sound at a time.
+  document.addEventListener("play", (event) => {
+    for (const other of document.querySelectorAll("audio")) if (other !== event.target) other.pause();
+  }, true);
 
   if (!customElements.get("sigform-forecast")) customElements.define("sigform-forecast", Forecast);
   if (!customElements.get("sigform-posterior")) customElements.define("sigform-posterior", Posterior);
