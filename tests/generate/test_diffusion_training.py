@@ -106,7 +106,7 @@ def test_fit_clips_writes_a_network_that_says_how_to_sample(
     loaded = load_network(result.weights)
     assert isinstance(loaded.network, VDT)
     assert loaded.sampling is not None
-    assert (loaded.sampling.prediction, loaded.sampling.schedule) == ("start", "cosine")
+    assert (loaded.sampling.prediction, loaded.sampling.schedule) == ("start", "linear")
     assert (loaded.sampling.frames, loaded.sampling.fps) == (4, 10)
     assert "complete" in loaded.sampling.modes
     assert loaded.card["licence"] == "CC0"

@@ -62,7 +62,7 @@ class DiffusionRecipe:
     final_rate: float = 0.02  # of learning_rate, at the end of the cosine
     gradient_clip: float = 1.0
     averaging: float = 0.999  # share of the running average that a step keeps
-    schedule: str = "cosine"
+    schedule: str = "linear"  # frames repeat each other: they stand more noise than images
     prediction: Prediction = "start"
     variance: Variance = "fixed_large"
     mirror: bool = True  # show clips mirrored, too
