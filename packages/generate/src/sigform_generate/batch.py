@@ -91,7 +91,7 @@ def work_through(job: Job, pieces: Sequence[Piece], grid: Path | None, common: C
     stays, and every file is whole.
     """
     if job.given is not None and not job.given.exists():
-        raise InputError(f"{job.given}: no such file")
+        raise InputError(f"{job.given}: no such file or folder")
     if job.given is not None and job.given.is_dir():
         raise InputError(f"{job.given} is a folder; needs a file")
     files = [file for piece in pieces for file in piece.files]

@@ -147,7 +147,7 @@ def image(
 @click.option("--mode", type=click.Choice(MODES), default=MODES[0], show_default=True,
               help="What is missing: all, the end, the beginning, the frames between, all but a "
               "still picture, or a box of each frame.")  # fmt: skip
-@click.option("--given", type=Source(), metavar="FILE", help="The clip, or for animate a picture.")
+@click.option("--given", type=FILE, metavar="FILE", help="The clip, or for animate a picture.")
 @click.option("--mask", type=Box(), metavar="X,Y,W,H",
               help="With complete: the box to fill, in pixels of the given clip.")  # fmt: skip
 @weights_option
