@@ -270,7 +270,7 @@ class GanModule(lightning.LightningModule):
         net = ImageProxy()
         made = self.samples(VALIDATED)
         distance, _ = kernel_distance(extract(net, held), extract(net, made))
-        self.log("val_proxy_kid", distance)
+        self.log("val_proxy_kid", distance, sync_dist=True)
         if self.on_samples is not None and self.global_rank == 0:
             self.on_samples(int(self.taken), made[:SHEET])
 
