@@ -503,25 +503,32 @@ def test_trains_in_a_thread_without_signals(tmp_path: Path) -> None:
     assert results[0].steps == 20
 
 
+class Adversaries(Regressor):
+    """Two halves that learn in turn, each by an optimizer of its own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+
+    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
+        loss = torch.zeros(())
+        first, second = self.net[0], self.net[3]
+        pairs = zip(self.optimizers(), (second, first), strict=True)  # pyright: ignore[reportArgumentType]
+        for optimizer, still in pairs:
+            still.requires_grad_(False)
+            loss = (self.net(batch[0]) - batch[1]).square().mean()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+            still.requires_grad_(True)
+        return loss.detach()
+
+    def configure_optimizers(self) -> Any:
+        halves = (self.net[0], self.net[3])
+        return [torch.optim.SGD(half.parameters(), 0.01) for half in halves]
+
+
 def test_several_optimizers_are_counted_once(tmp_path: Path) -> None:
-    class Adversaries(Regressor):
-        def __init__(self) -> None:
-            super().__init__()
-            self.automatic_optimization = False
-
-        def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-            loss = torch.zeros(())
-            for optimizer in self.optimizers():  # pyright: ignore[reportGeneralTypeIssues]
-                loss = (self.net(batch[0]) - batch[1]).square().mean()
-                optimizer.zero_grad()
-                self.manual_backward(loss)
-                optimizer.step()
-            return loss.detach()
-
-        def configure_optimizers(self) -> Any:
-            halves = (self.net[0], self.net[3])
-            return [torch.optim.SGD(half.parameters(), 0.01) for half in halves]
-
     one, other = Adversaries(), Adversaries()
     assert fit(one, loaders(), on_cpu(tmp_path / "one")).steps == 20
     fit(Adversaries(), loaders(), on_cpu(tmp_path / "other", max_steps=8))
@@ -535,9 +542,9 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 import torch
 from torch import nn
-from test_training import Regressor, fit, loaders, on_cpu, weights
+from test_training import Adversaries, Regressor, fit, loaders, on_cpu, weights
 
-module = Regressor()
+module = {"Adversaries": Adversaries, "Regressor": Regressor}[sys.argv[3]]()
 module.net[1] = nn.Identity()
 result = fit(module, loaders(), on_cpu(Path(sys.argv[2]), devices=2))
 assert result.steps == 20, result
@@ -545,17 +552,18 @@ assert result.steps == 20, result
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(tmp_path: Path) -> None:
-    alone = Regressor()
+@pytest.mark.parametrize("kind", [Regressor, Adversaries])
+def test_two_processes_train_as_one(tmp_path: Path, kind: type[Regressor]) -> None:
+    alone = kind()
     alone.net[1] = nn.Identity()
     whole = fit(alone, loaders(), on_cpu(tmp_path / "alone"))
     script = tmp_path / "parallel.py"
     script.write_text(PARALLEL)
     run_dir = tmp_path / "parallel"
-    command = [sys.executable, str(script), str(Path(__file__).parent), str(run_dir)]
+    command = [sys.executable, str(script), str(Path(__file__).parent), str(run_dir), kind.__name__]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=120, env=environment
+        command, capture_output=True, text=True, check=False, timeout=280, env=environment
     )
     assert done.returncode == 0, done.stderr
     torch.testing.assert_close(saved_weights(run_dir / "last.ckpt"), weights(alone))

@@ -337,10 +337,12 @@ def _trainer(module: LightningModule, settings: TrainSettings, run: _Run) -> Tra
         devices = [device.index]
     # Modules that step several optimizers count their steps otherwise than this layer does.
     max_steps = run.total_steps if module.automatic_optimization else None
+    # Each of their losses reaches a part of the weights, and the processes must know which.
+    parallel = "ddp" if module.automatic_optimization else "ddp_find_unused_parameters_true"
     return Trainer(
         accelerator=device.type,
         devices=devices,
-        strategy="ddp" if settings.devices > 1 else "auto",
+        strategy=parallel if settings.devices > 1 else "auto",
         precision=precision_for(pick_dtype(settings.dtype, device), device),  # pyright: ignore[reportArgumentType]
         max_steps=-1 if max_steps is None else max_steps,
         max_epochs=-1,
