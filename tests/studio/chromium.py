@@ -24,7 +24,7 @@ FLAGS = (
 PATIENCE = 240_000
 """Milliseconds; the first job of a domain imports it."""
 
-INTERRUPTED = 130
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
 def find_chromium() -> str | None:
@@ -51,8 +51,10 @@ class Studio:
 
 
 @contextlib.contextmanager
-def running_studio(place: Path, *words: str) -> Iterator[Studio]:
-    """Starts the command as a person would, and ends it with Ctrl-C, which leaves nothing."""
+def running_studio(
+    place: Path, *words: str, end: signal.Signals = signal.SIGINT
+) -> Iterator[Studio]:
+    """Starts the command as a person would, and ends it with a signal, which leaves nothing."""
     place.mkdir()
     command = [sys.executable, "-m", "sigform_studio", "--no-open", "--port", "0", *words]
     variables = {**os.environ, "TMPDIR": str(place)}
@@ -66,8 +68,8 @@ def running_studio(place: Path, *words: str) -> Iterator[Studio]:
             log.seek(0)
             assert line, log.read()
             yield Studio(line.strip(), place, process)
-            process.send_signal(signal.SIGINT)
-            assert process.wait(60) == INTERRUPTED
+            process.send_signal(end)
+            assert process.wait(60) == CODES[end]
         finally:
             process.kill()
             process.wait()

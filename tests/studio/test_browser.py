@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -281,11 +282,12 @@ def test_visitors_do_not_mix(studio: Studio, browser, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_password_is_asked_for(tmp_path: Path) -> None:
-    with running_studio(tmp_path / "temporary", "--auth", "anna:secret") as studio:
+    words = "--auth", "anna:secret"
+    with running_studio(tmp_path / "temporary", *words, end=signal.SIGTERM) as studio:
         assert httpx.get(f"{studio.address}config").status_code == 401
         answer = httpx.post(f"{studio.address}login", data={"username": "anna", "password": "no"})
         assert answer.status_code == 400
         with httpx.Client() as client:
-            words = {"username": "anna", "password": "secret"}
-            assert client.post(f"{studio.address}login", data=words).status_code == 200
+            right = {"username": "anna", "password": "secret"}
+            assert client.post(f"{studio.address}login", data=right).status_code == 200
             assert client.get(f"{studio.address}config").status_code == 200
