@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sigform_kit.errors import describe
 from sigform_speech.audio import AudioFormat, DamagedError
+from sigform_speech.interrupts import InterruptsHeld
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
@@ -56,7 +57,8 @@ class SoundFileDecoder:
     def __init__(self, view: _View, notes: list[str]) -> None:
         self._view = view
         try:
-            self._file = _ForwardFile(cast(BinaryIO, view))
+            with InterruptsHeld():
+                self._file = _ForwardFile(cast(BinaryIO, view))
         except soundfile.LibsndfileError:
             view.raise_failure()
             raise
@@ -74,7 +76,8 @@ class SoundFileDecoder:
         """All samples in order, float32 (C, n). Raises DamagedError."""
         while True:
             try:
-                piece = self._file.read(_PIECE, dtype="float32", always_2d=True)
+                with InterruptsHeld():
+                    piece = self._file.read(_PIECE, dtype="float32", always_2d=True)
             except soundfile.LibsndfileError as error:
                 self._view.raise_failure()
                 raise DamagedError(error.error_string.removeprefix("Error : ")) from error
@@ -84,7 +87,8 @@ class SoundFileDecoder:
             yield np.ascontiguousarray(piece.T, np.float32)
 
     def close(self) -> None:
-        self._file.close()
+        with InterruptsHeld():
+            self._file.close()
 
 
 class _ForwardFile(soundfile.SoundFile):

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sigform_kit.errors import InputError
 from sigform_kit.outputs import Policy, check_target, output
 from sigform_speech.audio import AudioFormat, check_format
+from sigform_speech.interrupts import InterruptsHeld
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
@@ -70,15 +71,19 @@ class AudioWriter:
             self._stream = _Outlet(target)
         self._file: soundfile.SoundFile | None = None
         try:
-            self._file = soundfile.SoundFile(
-                cast(BinaryIO, self._stream),
-                "w",
-                samplerate=format.sample_rate,
-                channels=format.channels,
-                subtype=format.subtype,
-                format=format.container,
-            )
+            with InterruptsHeld():
+                self._file = soundfile.SoundFile(
+                    cast(BinaryIO, self._stream),
+                    "w",
+                    samplerate=format.sample_rate,
+                    channels=format.channels,
+                    subtype=format.subtype,
+                    format=format.container,
+                )
         except BaseException:
+            if self._file is not None:
+                with contextlib.suppress(soundfile.LibsndfileError):
+                    self._file.close()
             self._close_stream()
             self._raise_failure()
             raise
@@ -103,7 +108,8 @@ class AudioWriter:
         if block.shape[1] == 0:
             return
         try:
-            self._file.write(_stored(block.T, self.format.bits))
+            with InterruptsHeld():
+                self._file.write(_stored(block.T, self.format.bits))
         except (soundfile.LibsndfileError, AssertionError):
             self._raise_failure()
             raise
@@ -115,7 +121,8 @@ class AudioWriter:
             return
         file, self._file = self._file, None
         try:
-            file.close()
+            with InterruptsHeld():
+                file.close()
         except soundfile.LibsndfileError:
             self._raise_failure()
             raise
