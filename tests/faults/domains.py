@@ -16,11 +16,13 @@ class Domain:
     """A command, and how to try it. Paths are relative to a folder that `prepare` fills.
 
     `one` makes out/ from a single input in the process itself, `many` from all. With `engine` the
-    command has worker processes and a manifest. `damage` is the good input that is damaged.
+    command has worker processes and a manifest. `heavy` is imported once for all of it, `damage`
+    is the good input that is damaged.
     """
 
     name: str
     app: str
+    heavy: tuple[str, ...]
     prepare: Callable[[Path], None]
     one: tuple[str, ...]
     many: tuple[str, ...]
@@ -91,6 +93,7 @@ DOMAINS = (
     Domain(
         name="forecast",
         app="sigform_forecast.cli:app",
+        heavy=("sigform_forecast.pipeline", "sigform_forecast.training"),
         prepare=_forecast,
         one=(*PREDICT, "in/0.csv"),
         many=(*PREDICT, "in"),
@@ -113,6 +116,7 @@ DOMAINS = (
     Domain(
         name="superres",
         app="sigform_superres.cli:app",
+        heavy=("sigform_superres.jobs",),
         prepare=_superres,
         one=(*SEPARATE, "in/0.png"),
         many=(*SEPARATE, "in"),
@@ -134,6 +138,7 @@ DOMAINS = (
     Domain(
         name="speech",
         app="sigform_speech.cli:app",
+        heavy=("sigform_speech.jobs",),
         prepare=_speech,
         one=(*SEPARATE, "in/0.wav"),
         many=(*SEPARATE, "in"),
@@ -155,6 +160,7 @@ DOMAINS = (
     Domain(
         name="eeg",
         app="sigform_eeg.cli:app",
+        heavy=("sigform_eeg.jobs",),
         prepare=_eeg,
         one=(*DECODE, "in/0_raw.fif"),
         many=(*DECODE, "in"),
@@ -176,6 +182,7 @@ DOMAINS = (
     Domain(
         name="generate",
         app="sigform_generate.cli:app",
+        heavy=("sigform_generate.jobs",),
         prepare=_generate,
         one=(*IMAGE, "-o", "out"),
         many=(*IMAGE, "-o", "out", "-n", str(INPUTS)),

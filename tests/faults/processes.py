@@ -27,19 +27,10 @@ import psutil
 
 from sigform_kit.running import run
 
-PRELOADED = (
-    "sigform_eeg.jobs",
-    "sigform_forecast.pipeline",
-    "sigform_forecast.forecaster",
-    "sigform_generate.jobs",
-    "sigform_speech.jobs",
-    "sigform_superres.jobs",
-)
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([*PRELOADED])
 
 NOBODY = 65534
-PATIENCE = 180.0
+PATIENCE = 300.0
 """Seconds after which a command hangs."""
 
 Condition = Callable[[], None]
@@ -109,6 +100,20 @@ class Running:
         return bool(piece)
 
 
+def preload(modules: Sequence[str]) -> None:
+    """What the processes have imported, those of the first call in this process."""
+    FORKS.set_forkserver_preload([*modules])
+
+
+def prepared(prepare: Callable[[Path], None], folder: Path) -> None:
+    """Has a folder filled, in a process of its own."""
+    process = FORKS.Process(target=prepare, args=(folder,))
+    process.start()
+    process.join(PATIENCE)
+    if process.exitcode != 0:
+        raise RuntimeError(f"{prepare.__name__} ends with {process.exitcode}")
+
+
 def start(
     app: str, words: Sequence[object], folder: Path, conditions: Sequence[Condition] = ()
 ) -> Running:
@@ -140,6 +145,9 @@ def _live(
         HOME=str(home), MPLCONFIGDIR=str(home), SIGFORM_CACHE=str(home), TMPDIR=str(home),
         MNE_HOME=str(home), OMP_NUM_THREADS="1",
     )  # fmt: skip
+    # Made anew, as those of the server know another file.
+    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", closefd=False, buffering=1)  # noqa: SIM115
     # A background job is deaf to Ctrl-C; a command at a terminal is not.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     module, _, attribute = app.partition(":")

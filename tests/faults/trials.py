@@ -30,6 +30,8 @@ from faults.processes import (
     forked_workers,
     full_stdout,
     no_network,
+    preload,
+    prepared,
     start,
 )
 
@@ -63,7 +65,8 @@ class Bench:
         (place / "home").chmod(0o777)
         self.model = place / "model"
         self.model.mkdir()
-        domain.prepare(self.model)
+        preload(domain.heavy)
+        prepared(domain.prepare, self.model)
         self.before = state(self.model)
         self.one, self.seconds_of_one = self._reference(domain.one)
         self.many, self.seconds_of_many = self._reference(domain.many, forked_workers)
@@ -188,7 +191,8 @@ def bad_inputs(bench: Bench, row: Row, count: int) -> None:
             if content is not None:
                 (folder / "bad" / name).write_bytes(content)
         present = [f"bad/{name}" for name, content in domain.bad.items() if content is not None]
-        ended = bench.run(folder, (*domain.many, "bad", "--jobs", "2", *bench.report()))
+        words = (*domain.many, "bad", "--jobs", "2", *bench.report())
+        ended = bench.run(folder, words, forked_workers)
         row.tried += 1
         row.count("the good ones beside them done")
         row.lost += said(ended, 1)

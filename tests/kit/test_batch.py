@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from sigform_kit.batch import (
@@ -155,6 +156,34 @@ def test_the_manifest_is_checked_before_the_work():
     with pytest.raises(InputError, match=r"r\.jsonl exists; --skip-existing goes on"):
         ready([task("a", "b")], Common(manifest=Path("r.jsonl")))
     assert ready([task("a", "b")], Common(manifest=Path("r.jsonl"), skip_existing=True))
+
+
+def echo() -> Callable[[Task], Record]:
+    """A worker that does nothing but answer at length; every tenth input fails."""
+
+    def work(task: Task) -> Record:
+        if task.source.name.endswith("7"):
+            raise InputError(f"{task.source}: is bad")
+        return {"input": str(task.source), "text": "x" * 10_000}
+
+    return work
+
+
+def test_two_thousand_inputs_keep_memory_flat():
+    tasks = [task(f"{number}", f"{number}.out") for number in range(2000)]
+    process, sizes = psutil.Process(), []
+
+    def show(_: Record) -> None:
+        sizes.append(process.memory_info().rss)
+
+    common = Common(manifest=Path("r.jsonl"), jobs=2)
+    with pytest.raises(InputsFailedError, match="200 of 2000 inputs failed"):
+        share_out(tasks, echo, common, label="echoing", show=show)
+    assert len(sizes) == 1800
+    assert max(sizes) - sizes[50] < 8 * 2**20
+    lines = told()
+    assert len({source for source, _, _ in lines}) == len(lines) == 2000
+    assert sum(status == "failed" for _, status, _ in lines) == 200
 
 
 def test_each_stage_has_a_bar_that_ends_with_it(monkeypatch):
