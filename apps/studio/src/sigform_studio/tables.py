@@ -138,7 +138,7 @@ def drawn(forecaster: Forecaster, history: pd.DataFrame, made: pd.DataFrame) -> 
 
 
 def baselines(forecaster: Forecaster) -> dict[str, np.ndarray]:
-    """What every other method of the backtest says of the same rows, (S, T) by its name."""
+    """What every other method says of the same rows, (S, T) by its name; the best first."""
     import numpy as np
 
     from sigform_forecast.fitting import forecast_windows
@@ -149,7 +149,7 @@ def baselines(forecaster: Forecaster) -> dict[str, np.ndarray]:
     starts = future.bounds[1:] - settings.h
     return {
         name: forecast_windows(fitted, settings, future, starts, fitted.scaler, name)
-        for name in fitted.conformal
+        for name in (score.name for score in fitted.report.scores)
         if name != fitted.model
     }
 
