@@ -178,6 +178,29 @@ def test_without_words_it_is_the_recipe(monkeypatch: pytest.MonkeyPatch) -> None
     assert seen["recipe"] == av_training.AVRecipe()
 
 
+def test_bouncing_balls_need_no_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict = {}
+
+    def fit(run_dir, recipe, **options):
+        seen.update({"run_dir": run_dir, "recipe": recipe, **options})
+        return Fitted(
+            weights=run_dir / "weights.safetensors", steps=1, seconds=0.0, metrics={},
+            train_items=1, validation_items=1,
+        )  # fmt: skip
+
+    monkeypatch.setattr(av_training, "fit_bouncing", fit)
+    told = command("train", "av", "--bouncing", "-o", "run", "--backbone-steps", 3, "--size", 32)
+    assert told.code == 0, told.err
+    assert (seen["run_dir"], seen["size"], seen["recipe"].backbone_steps) == (Path("run"), 32, 3)
+    plan = command("train", "av", "--bouncing", "--dry-run")
+    assert plan.out == "would train bouncing_av/weights.safetensors on bouncing balls\n"
+    both = command("train", "av", clips(), "--bouncing")
+    assert (both.code, "exclude each other" in both.err) == (2, True)
+    for kind in ("image", "video", "av"):
+        none = command("train", kind)
+        assert (none.code, "Missing argument 'FOLDER'" in none.err) == (2, True)
+
+
 def test_files_that_cannot_be_used_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = handed(monkeypatch, gan, "fit_images")
     images()

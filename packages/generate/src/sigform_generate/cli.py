@@ -268,7 +268,7 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
     """What every training takes; what is left out is the recipe's."""
     for option in reversed(
         (
-            click.argument("folder", type=Source(), metavar="FOLDER"),
+            click.argument("folder", type=Source(), required=False, metavar="FOLDER"),
             click.option("-o", "--output", type=FILE, metavar="RUN_DIR",
                          help="Folder of the run.  [default: FOLDER_image, ...]"),
             click.option("--start", metavar="NAME|FILE", shell_complete=complete_path,
@@ -292,6 +292,9 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
         function = option(function)
     return function
 
+
+BOUNCING = "bouncing"
+"""What a run without a folder is called."""
 
 size_option = click.option(
     "--size", type=click.IntRange(8), default=64, show_default=True, metavar="PIXELS",
@@ -352,9 +355,14 @@ def train_video(ctx: click.Context, common: Common, **options: Any) -> None:
 @fps_option(10.0)
 @click.option("--backbone-steps", type=click.IntRange(1), metavar="N",
               help="Steps of the image DiT, first, unless --start.  [default: 3000]")  # fmt: skip
+@click.option(
+    "--bouncing",
+    is_flag=True,
+    help="In place of FOLDER, balls that bounce and are heard, drawn as they are needed.",
+)
 @training_options
 def train_av(ctx: click.Context, common: Common, **options: Any) -> None:
-    """Train an AV-DiT on the clips with sound in FOLDER.
+    """Train an AV-DiT on the clips with sound in FOLDER, or on --bouncing balls.
 
     First an image DiT on the frames, or the one of --start; then the layers around it. Writes
     RUN_DIR/weights.safetensors, and sample sheets to RUN_DIR/samples.
@@ -365,7 +373,12 @@ def train_av(ctx: click.Context, common: Common, **options: Any) -> None:
 def train_kind(kind: str, ctx: click.Context, common: Common, options: dict[str, Any]) -> None:
     """One training, whatever it is of; after Ctrl-C it says how to go on."""
     folder, output, resume = (options.pop(name) for name in ("folder", "output", "resume"))
-    run_dir = output or folder.with_name(f"{folder.resolve().name}_{kind}")
+    bouncing = options.get("bouncing", False)
+    if bouncing == (folder is not None):
+        raise UsageError("FOLDER and --bouncing exclude each other" if bouncing else
+                         "Missing argument 'FOLDER'.", ctx)  # fmt: skip
+    source = Path(BOUNCING) if folder is None else folder
+    run_dir = output or source.with_name(f"{source.resolve().name}_{kind}")
     weights = run_dir / "weights.safetensors"
     from sigform_core.device import set_threads
     from sigform_generate.teaching import PARTS, SAME, prepare, teach
@@ -384,13 +397,15 @@ def train_kind(kind: str, ctx: click.Context, common: Common, options: dict[str,
     for note in lesson.notes:
         common.console.say(note)
     if common.dry_run:
-        text = f"would train {weights} on {len(lesson.sources)} files"
-        common.console.result({"weights": weights, "files": len(lesson.sources)}, text)
+        what = "bouncing balls" if bouncing else f"{len(lesson.sources)} files"
+        record = {"weights": weights, "files": len(lesson.sources)}
+        common.console.result(record, f"would train {weights} on {what}")
         return
     if not resume:
         for part in {".", *PARTS[kind]}:
             clear_run(run_dir / part)
-    heading = f"sigform-generate train {kind} {folder}"
+    given = "--bouncing" if folder is None else f"'{folder}'"
+    heading = f"sigform-generate train {kind} {given}"
     for part in {".", *PARTS[kind]}:
         (run_dir / part).mkdir(parents=True, exist_ok=True)
         write_settings(run_dir / part / "settings.toml", settings, heading)
@@ -402,7 +417,7 @@ def train_kind(kind: str, ctx: click.Context, common: Common, options: dict[str,
             )
     except KeyboardInterrupt:
         if any(run_dir.rglob("last.ckpt")):
-            words = f"train {kind} '{folder}' -o '{run_dir}' --config '{run_dir}/settings.toml'"
+            words = f"train {kind} {given} -o '{run_dir}' --config '{run_dir}/settings.toml'"
             common.console.say(f"saved; to go on: sigform-generate {words} --resume")
         raise
     if os.environ.get("LOCAL_RANK", "0") != "0":

@@ -66,9 +66,15 @@ class Lesson:
     notes: tuple[str, ...] = ()
 
 
-def prepare(kind: str, folder: Path, options: dict[str, Any], common: Common) -> Lesson:
-    """Looks at the folder and settles the recipe. Raises InputError where there is nothing."""
-    sources, skipped = find_images(folder) if kind == "image" else find_clips(folder)
+def prepare(kind: str, folder: Path | None, options: dict[str, Any], common: Common) -> Lesson:
+    """Looks at the folder and settles the recipe. Raises InputError where there is nothing.
+
+    Without a folder there are no sources, and bouncing balls are learnt from.
+    """
+    sources: Sequence[Path] | Sequence[Source] = []
+    skipped: list[str] = []
+    if folder is not None:
+        sources, skipped = find_images(folder) if kind == "image" else find_clips(folder)
     start = options["start"]
     return Lesson(
         kind=kind,
@@ -127,8 +133,8 @@ def teach(
         del metrics
         on_progress("training", step, total)
 
-    sources: Any = readable(lesson, run_dir, on_progress, on_note)
-    from sigform_generate.av_training import fit_av
+    sources: Any = readable(lesson, run_dir, on_progress, on_note) if lesson.sources else []
+    from sigform_generate.av_training import fit_av, fit_bouncing
     from sigform_generate.diffusion_training import DiffusionRecipe, fit_clips
     from sigform_generate.gan import GanRecipe, fit_images
 
@@ -137,6 +143,12 @@ def teach(
         return fit_images(
             sources, run_dir, recipe, size=lesson.size, start=lesson.start, resume=resume,
             on_progress=on_step, on_samples=partial(image_sheet, run_dir),
+        )  # fmt: skip
+    if not sources:
+        return fit_bouncing(
+            run_dir, recipe,  # pyright: ignore[reportArgumentType]
+            size=lesson.size, frames=lesson.frames, start=lesson.start, resume=resume,
+            on_progress=on_step, on_samples=partial(clips_sheet, run_dir),
         )  # fmt: skip
     fit = fit_clips if isinstance(recipe, DiffusionRecipe) else fit_av
     return fit(
