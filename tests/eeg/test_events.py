@@ -6,7 +6,10 @@ import mne
 import numpy as np
 import pytest
 from eeg.files import NAMES, RATE, noise, raw_array
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from sigform_eeg.batch import events_of
 from sigform_eeg.events import all_events, annotated_events, classes_of, count_events, stim_events
 from sigform_kit import InputError
 
@@ -77,3 +80,79 @@ def test_no_events_and_wrong_names_list_what_is_there() -> None:
         classes_of({"T0": 8}, None, "x.edf")
     with pytest.raises(ValueError, match="event T1 is of a and b; needs one"):
         classes_of(THERE, {"a": ("T1",), "b": ("T1",)}, "x.edf")
+
+
+LABELS = st.sampled_from(["T0", "T1", "T2", "left hand", "ü, 1"])
+CUES = st.lists(st.tuples(st.integers(0, 959), LABELS), max_size=12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cues=CUES, first=st.integers(0, 500), date=st.sampled_from([None, 1_600_000_000]))
+def test_any_list_of_annotations_is_found_where_it_is(
+    cues: list[tuple[int, str]], first: int, date: int | None
+) -> None:
+    raw = raw_array(noise(9, 960))
+    raw.set_meas_date(date)
+    onsets = [sample / RATE for sample, _ in cues]
+    names = [name for _, name in cues]
+    raw.set_annotations(mne.Annotations(onsets, 0.0, names, raw.info["meas_date"]))
+    raw.crop(tmin=first / RATE, verbose="ERROR")
+    found = annotated_events(raw)
+    assert [event.sample for event in found] == sorted(event.sample for event in found)
+    wanted = sorted((sample - first, name) for sample, name in cues if sample >= first)
+    assert sorted((event.sample, event.name) for event in found) == wanted
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    codes=st.lists(st.integers(1, 255), max_size=8),
+    gaps=st.lists(st.integers(1, 40), min_size=8, max_size=8),
+    widths=st.lists(st.integers(1, 20), min_size=8, max_size=8),
+)
+def test_any_pulses_of_a_stim_channel_are_found(
+    codes: list[int], gaps: list[int], widths: list[int]
+) -> None:
+    stim, at, wanted = np.zeros((1, 960)), 0, []
+    for code, gap, width in zip(codes, gaps, widths, strict=False):
+        at += gap
+        stim[0, at : at + width] = code * 1e6  # written in microvolts
+        wanted.append((at, str(code)))
+        at += width
+    raw = raw_array(
+        np.vstack([noise(9, 960), stim]), names=[*NAMES, "STI"], types=["eeg"] * 9 + ["stim"]
+    )
+    assert [(event.sample, event.name) for event in stim_events(raw)] == wanted
+
+
+@given(
+    counts=st.dictionaries(st.text(min_size=1, max_size=4), st.integers(1, 9), max_size=6),
+    asked=st.dictionaries(
+        st.sampled_from(["left", "right"]), st.lists(st.text(min_size=1, max_size=4), max_size=3)
+    ),
+)
+def test_every_event_has_one_class_or_a_line_says_why(
+    counts: dict[str, int], asked: dict[str, list[str]]
+) -> None:
+    try:
+        told = classes_of(counts, asked or None, "x.edf")
+    except (InputError, ValueError) as error:
+        message = error.message if isinstance(error, InputError) else str(error)
+        assert message
+        return
+    assert told.keys() <= counts.keys()
+    if asked:
+        assert set(told.values()) <= asked.keys()
+
+
+@given(
+    wanted=st.dictionaries(
+        st.text("abcdefg", min_size=1, max_size=5),
+        st.lists(st.integers(0, 99), min_size=1, max_size=3),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_events_as_words_are_read_as_meant(wanted: dict[str, list[int]]) -> None:
+    names = {name: [f"{name}{n}" for n in numbers] for name, numbers in wanted.items()}
+    words = [f" {name} = {' , '.join(labels)}" for name, labels in names.items()]
+    assert events_of(words) == names

@@ -197,8 +197,7 @@ def bad_inputs(bench: Bench, row: Row, count: int) -> None:
         row.count("the good ones beside them done")
         row.lost += said(ended, 1)
         row.lost += losses(bench, folder, bench.many, whole=True, more=present)
-        told = [json.loads(line) for line in (folder / "report.jsonl").read_text().splitlines()]
-        failed = {record["input"] for record in told if record["status"] == "failed"}
+        failed = {line["input"] for line in _records(folder) if line["status"] == "failed"}
         if failed != set(present):
             row.lost.append(f"the report says {sorted(failed)} failed, not {present}")
         shutil.rmtree(folder.parent)
