@@ -35,6 +35,7 @@ def forecast(folder: Path) -> None:
     table(folder / "data.csv")
     table(folder / "sales.csv", ahead=28, price=1.5, promo=0)
     table(folder / "new.csv")
+    _long().to_csv(folder / "long.csv", index=False)
 
 
 def speech(folder: Path) -> None:
@@ -47,7 +48,7 @@ def speech(folder: Path) -> None:
     for number in (1, 2):
         recording(folder / f"s{number}.wav", seed=number)
         recording(folder / "recordings" / f"{number}.wav")
-    for number in range(3):
+    for number in range(4):
         recording(folder / "voices" / str(number) / "a.wav", 2.0, seed=number)
         recording(folder / "speech" / "test" / str(number) / "a.wav", 3.1, seed=number)
     (folder / "run").mkdir()
@@ -73,11 +74,20 @@ def eeg(folder: Path) -> None:
     brain(folder / "session.edf", seconds=12)
     brain(folder / "session.fif", seconds=12)
     for number in (1, 2):
-        brain(folder / "recordings" / f"sub-{number:03d}_raw.fif", seconds=60, seed=number)
+        for run in (1, 2):
+            name = f"sub-{number:03d}_run-{run}_raw.fif"
+            brain(folder / "recordings" / name, seconds=40, seed=10 * run + number)
         brain(folder / "others" / f"sub-{number + 5:03d}_raw.fif", seconds=30, seed=number)
     weights = ROOT / "packages/eeg/src/sigform_eeg/weights/default.safetensors"
     (folder / "run").mkdir()
     shutil.copy(weights, folder / "run" / "weights.safetensors")
+
+
+def generate(folder: Path) -> None:
+    """Files and folders with nothing in them: the commands are read, not run."""
+    for name in ("first8.mp4", "photo.png", "my_photos/1.jpg", "my_clips/1.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
 
 
 def nothing(folder: Path) -> None:
@@ -89,9 +99,29 @@ WORLDS: dict[str, Callable[[Path], None]] = {
     "apps/suite/README.md": suite,
     "packages/eeg/README.md": eeg,
     "packages/forecast/README.md": forecast,
+    "packages/generate/README.md": generate,
     "packages/speech/README.md": speech,
     "packages/superres/README.md": superres,
 }
+
+
+def names_of(place: str) -> dict[str, object]:
+    """What the Python of a README takes as given."""
+    from eeg.files import noise
+    from superres.commands import pixels
+
+    return {
+        "packages/eeg/README.md": {"names": list(MONTAGE), "chunk": noise(len(MONTAGE), 1500)},
+        "packages/forecast/README.md": {"new_df": _long()},
+        "packages/superres/README.md": {"pixels": pixels()},
+    }.get(place, {})
+
+
+def _long() -> Any:
+    from forecast.commands import weekly
+
+    frame = weekly(200).rename(columns={"date": "ds"})
+    return frame.assign(unique_id="one")
 
 
 def table(path: Path, *, ahead: int = 0, **columns: float) -> Path:

@@ -22,7 +22,7 @@ from pathlib import Path
 import click
 import pytest
 from command_runner import Told, runner
-from house.readme_worlds import ROOT, WORLDS, nothing
+from house.readme_worlds import ROOT, WORLDS, names_of, nothing
 
 from sigform_suite.cli import make_app
 from sigform_suite.domains import installed_domains
@@ -107,7 +107,7 @@ def commands(readme: Path) -> Iterator[str]:
 
 LINES = [Line(readme, text) for readme in READMES for text in commands(readme)]
 INSTALLING = [line for line in LINES if re.match(r"pip install|uv tool install|uvx ", line.text)]
-OURS = [line for line in LINES if line.text.startswith("sigform")]
+OURS = [line for line in LINES if re.match(r"([A-Z_]+=\S+ )?sigform", line.text)]
 RUN = [line for line in OURS if not any(part in line.text for part in ONLY_READ)]
 READ = [line for line in OURS if line not in RUN]
 
@@ -197,7 +197,7 @@ def test_it_runs(line: Line, world: Path) -> None:
     assert told.raw or written
 
 
-@pytest.mark.parametrize("line", marked(READ))
+@pytest.mark.parametrize("line", READ, ids=[line.text for line in READ])
 def test_its_words_are_understood(line: Line, world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     reached: list[click.Context] = []
 
@@ -205,6 +205,9 @@ def test_its_words_are_understood(line: Line, world: Path, monkeypatch: pytest.M
         reached.append(ctx)
 
     name, *words = prepared(line.text, world)
+    if "=" in name:
+        monkeypatch.setenv(*name.split("=", 1))
+        name, *words = words
     app = apps()[name]
     monkeypatch.setattr(click.Command, "invoke", stop)
     told = runner(app)(*words)
@@ -257,6 +260,26 @@ def test_it_runs_in_a_pipe(line: Line, world: Path) -> None:
     told = run_line(line.text, world)
     assert told.code == 0, told.err
     assert (world / line.text.split()[-1]).stat().st_size > 0
+
+
+PYTHON = [
+    pytest.param(
+        Line(readme, text),
+        id=readme.parent.name,
+        marks=[pytest.mark.slow] if readme.parent.name == "forecast" else [],
+    )
+    for readme in READMES
+    if "packages" in readme.parts
+    for _, text in blocks(readme, "python")
+]
+
+
+@pytest.mark.parametrize("line", PYTHON)
+def test_its_python_runs(line: Line, world: Path) -> None:
+    if line.place == "packages/generate/README.md":
+        pytest.skip("tests/generate runs it on small networks")
+    exec(compile(line.text, line.place, "exec"), names_of(line.place))
+    assert world.is_dir()
 
 
 def test_the_tables_of_models_are_up_to_date() -> None:
