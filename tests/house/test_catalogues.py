@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 import sigform_eeg.catalogue
 import sigform_eeg.networks
+import sigform_generate.catalogue
 import sigform_speech.catalogue
 import sigform_speech.networks
 import sigform_superres.catalogue
@@ -57,6 +58,18 @@ def test_each_shipped_weight_file_is_told_as_it_is(domain: str, name: str) -> No
         "dB PSNR": facts.get("set5_psnr", 0.0),
     }
     assert entry.ours.value == pytest.approx(measured[entry.ours.metric], abs=0.05)
+
+
+def test_what_generates_is_in_training_until_it_is_shipped() -> None:
+    """Once its weights are there, an entry has their parameters, our figure and the card."""
+    for name in sigform_generate.catalogue.DEFAULTS.values():
+        entry = entries("sigform_generate")[name]
+        shipped = name in sigform_generate.catalogue.SHIPPED
+        assert ("in training" in entry.task) != shipped, name
+        if shipped:
+            assert (entry.parameters or 0) > 0
+            assert entry.ours is not None
+            assert (DOMAINS["sigform_generate"].parent / entry.card).is_file()
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
