@@ -26,7 +26,7 @@ def train(domain: str, run_dir: Path, devices: int, manner: str = "new") -> int:
         [sys.executable, str(SCRIPT), domain, str(run_dir), str(devices), manner],
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=900,
         check=False,
         env={**kept, "OMP_NUM_THREADS": "1"},
     )
@@ -61,7 +61,7 @@ def assert_alike(one: Path, other: Path) -> None:
     assert distance < 1e-3
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("domain", TRAININGS)
 def test_two_processes_train_as_one_and_go_on_after_a_kill(tmp_path, domain):
     alone, together, killed = tmp_path / "alone", tmp_path / "together", tmp_path / "killed"

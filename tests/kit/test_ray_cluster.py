@@ -15,7 +15,7 @@ from kit.ray_cluster import Cluster, ray_environment, two_nodes
 
 from sigform_kit import run_items
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 # Joins a cluster and tells the outcomes; a process of its own, as Ray stays in one for good.
 DRIVER = """

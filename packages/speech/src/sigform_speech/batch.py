@@ -136,7 +136,8 @@ def new_inputs(items: Sequence[Input], output: Path | None, common: Common) -> l
     if earlier:
         outputs = "output" if len(earlier) == 1 else "outputs"
         common.console.say(f"{len(earlier)} {outputs} of an earlier run left out; -v names them")
-    return [item for item in items if item not in earlier]
+    left_out = {item.path for item in earlier}
+    return [item for item in items if item.path not in left_out]
 
 
 def sounds_of(item: Input, output: Path | None, suffix: str, speakers: int) -> list[Path]:
