@@ -68,6 +68,17 @@ def test_round_trip(tmp_path: Path) -> None:
     assert loaded.format_version == FORMAT_VERSION
 
 
+@pytest.mark.skipif(os.name != "posix", reason="only POSIX has modes")
+def test_whoever_may_read_new_files_may_read_weights(tmp_path: Path) -> None:
+    for mask, mode in ((0o022, 0o644), (0o077, 0o600)):
+        before = os.umask(mask)
+        try:
+            path = write(tmp_path / f"{mask}.safetensors")
+        finally:
+            os.umask(before)
+        assert path.stat().st_mode & 0o777 == mode
+
+
 def test_shared_views_and_parameters_are_saved(tmp_path: Path) -> None:
     table = torch.randn(6, 4)
     tensors = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 from faults.domains import installed
-from faults.table import HEAD, line_of, machine, try_domain
+from faults.table import HEAD, line_of, machine, try_domain, with_others
 from faults.trials import TRIALS
 
 
@@ -32,14 +32,20 @@ def main(
     jobs: int,
     target: Path | None,
 ) -> None:
-    """Try every fault on every installed domain; exits with 1 if anything was lost."""
+    """Try every fault on every installed domain; exits with 1 if anything was lost.
+
+    With --domain or --fault the other rows of a table that is there stay.
+    """
     chosen = [domain.name for domain in installed() if not names or domain.name in names]
     work = partial(try_domain, count=count, seed=seed, only=only)
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn")) as pool:
         rows = [row for made in pool.map(work, chosen) for row in made]
     if target is not None:
         head = HEAD.format(count=count, seed=seed, machine=machine())
-        target.write_text(head + "".join(f"{line_of(row)}\n" for row in rows), encoding="utf-8")
+        lines = [line_of(row) for row in rows]
+        if names or only:
+            lines = with_others(lines, target)
+        target.write_text(head + "".join(f"{line}\n" for line in lines), encoding="utf-8")
     sys.exit(1 if any(row.lost for row in rows) else 0)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+from pathlib import Path
 
 import click
 from faults.domains import DOMAINS
-from faults.trials import Row, try_all
+from faults.trials import TRIALS, Row, try_all
 
 HEAD = """# What was tried to break it, and what was lost
 
@@ -44,6 +45,24 @@ def line_of(row: Row) -> str:
     lost = "nothing" if not row.lost else f"**{len(row.lost)}: {row.lost[0][:200]}**"
     cells = (row.domain, row.fault, str(row.tried), came, " ".join(lost.split()))
     return f"| {' | '.join(cell.replace('|', '/') for cell in cells)} |"
+
+
+def with_others(rows: list[str], path: Path) -> list[str]:
+    """The rows, and those that the table at `path` has of other domains and faults, in order."""
+    known = {_key(row): row for row in _lines(path)} | {_key(row): row for row in rows}
+    order = [(domain.name, fault) for domain in DOMAINS for fault in TRIALS]
+    return [known[key] for key in order if key in known]
+
+
+def _lines(path: Path) -> list[str]:
+    if not path.exists():
+        return []
+    return [line for line in path.read_text("utf-8").splitlines() if line.startswith("| ")]
+
+
+def _key(row: str) -> tuple[str, str]:
+    _, domain, fault, *_ = (cell.strip() for cell in row.split("|"))
+    return domain, fault
 
 
 def machine() -> str:

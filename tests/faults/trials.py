@@ -348,6 +348,8 @@ def read_only_target(bench: Bench, row: Row, count: int) -> None:
         row.tried += 1
         row.count("one line")
         row.lost += said(ended, 1)
+        if not any("out" in line for line in ended.error_lines):
+            row.lost.append(f"the line does not name the target: {ended.told[-300:]}")
         row.lost += losses(bench, folder, bench.one, whole=inside)
         folder.chmod(0o755)
         (folder / "out").chmod(0o755)

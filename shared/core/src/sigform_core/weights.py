@@ -90,7 +90,11 @@ def save_weights(
     metadata["sha256"] = _sha256_of(plain, metadata)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
+        part.touch()
+        mode = part.stat().st_mode
         save_file(plain, part, metadata)
+        # safetensors makes files that nobody else may read.
+        part.chmod(mode)
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
