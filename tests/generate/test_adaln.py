@@ -19,6 +19,7 @@ from sigform_generate.adaln import (
     line_positions,
     modulate,
     patchify,
+    tanh_gelu,
     timestep_features,
     unpatchify,
 )
@@ -114,6 +115,14 @@ def test_additions_stand_beside_the_layers() -> None:
         assert not torch.equal(block(x, modulation, {name: lambda value: value.mean()}), plain), (
             name
         )
+
+
+def test_gelu_is_the_same_with_and_without_gradients() -> None:
+    x = torch.linspace(-30, 30, 6001, requires_grad=True)
+    wanted = F.gelu(x, approximate="tanh").detach()
+    assert torch.equal(tanh_gelu(x).detach(), wanted)
+    with torch.no_grad():
+        torch.testing.assert_close(tanh_gelu(x), wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_labels_are_dropped_in_training_only() -> None:

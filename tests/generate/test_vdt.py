@@ -7,6 +7,7 @@ import torch
 from generate.references import perturb, reference, relative
 
 from sigform_core.reference import load_reference
+from sigform_generate import vdt
 from sigform_generate.vdt import PUBLISHED, VDT, VDTConfig
 
 SMALL = VDTConfig(
@@ -57,6 +58,20 @@ def test_a_batch_of_two_equals_two_singles() -> None:
     with torch.no_grad():
         singles = [model(x[i : i + 1], t[i : i + 1]) for i in range(2)]
         torch.testing.assert_close(model(x, t), torch.cat(singles))
+
+
+@pytest.mark.parametrize("tokens", [1, 13, 1 << 20])
+def test_parts_without_gradients_are_the_whole(
+    tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vdt, "TOKENS", tokens)
+    model = small()
+    x, t = torch.randn(2, 5, 3, 4, 4), torch.tensor([3, 900])
+    wanted = model(x, t).detach()
+    before = x.clone()
+    with torch.inference_mode():
+        torch.testing.assert_close(model(x, t), wanted)
+    assert torch.equal(x, before)
 
 
 def test_every_frame_sees_every_other() -> None:

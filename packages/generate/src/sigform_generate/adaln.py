@@ -224,8 +224,20 @@ class FeedForward(nn.Module):
         self.down = Linear(hidden, dim)
 
     def forward(self, x: Tensor, add: Additions = NOTHING) -> Tensor:
-        hidden = F.gelu(_with(self.up, x, add.get("up")), approximate="tanh")
+        hidden = tanh_gelu(_with(self.up, x, add.get("up")))
         return _with(self.down, hidden, add.get("down"))
+
+
+def tanh_gelu(x: Tensor) -> Tensor:
+    """x * (1 + tanh(u)) / 2 with u = sqrt(2 / pi) * (x + 0.044715 * x^3), as published.
+
+    Without gradients as x * sigmoid(2u), the same: torch's tanh takes three times as long.
+    """
+    if torch.is_grad_enabled() or x.dtype != torch.float32 or x.device.type != "cpu":
+        return F.gelu(x, approximate="tanh")
+    twice = 2 * math.sqrt(2 / math.pi)
+    inner = torch.addcmul(x.new_tensor(twice), x, x, value=0.044715 * twice)
+    return inner.mul_(x).sigmoid_().mul_(x)
 
 
 def _with(layer: nn.Module, x: Tensor, addition: Callable[[Tensor], Tensor] | None) -> Tensor:
