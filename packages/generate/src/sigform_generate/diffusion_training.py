@@ -8,23 +8,20 @@ the noise of a patch. The error is then weighted by the signal-to-noise ratio, i
 
 from __future__ import annotations
 
-import copy
 import json
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import lightning.pytorch as lightning
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from sigform_core.averaging import AveragedModule, averaged_state, scheduled
 from sigform_core.device import generator
 from sigform_core.training import OnProgress, StepSampler, TrainSettings, fit
-from sigform_core.weights import load_torch_checkpoint
 from sigform_generate.data import ClipSet, held_out, to_tensor
 from sigform_generate.diffusion import TRAINING_STEPS, Diffusion, Prediction, Variance, betas
 from sigform_generate.fitting import Fitted
@@ -97,7 +94,7 @@ class DiffusionRecipe:
         return Diffusion(tables, prediction=self.prediction, variance=self.variance)
 
 
-class DiffusionModule(lightning.LightningModule):
+class DiffusionModule(AveragedModule[nn.Module]):
     """The hybrid loss of a network on noised items; validates an average of its weights.
 
     A batch is one tensor, or a tuple of one a modality, (B, ..., C, H, W) in [-1, 1], noised to
@@ -114,9 +111,7 @@ class DiffusionModule(lightning.LightningModule):
         latent: bool = False,
         on_samples: OnSamples | None = None,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        super().__init__(network, recipe.averaging)
         self.recipe = recipe
         self.masked = masked
         self.latent = latent
@@ -185,14 +180,9 @@ class DiffusionModule(lightning.LightningModule):
 
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:
         del outputs, batch_idx
-        # Early averages would be mostly the start.
-        keep = min(self.recipe.averaging, (1 + self.global_step) / (10 + self.global_step))
-        with torch.no_grad():
-            for mean, value in zip(
-                self.average.parameters(), self.network.parameters(), strict=True
-            ):
-                mean.lerp_(value, 1 - keep)
-        if self.on_samples is None or self.global_rank or not isinstance(batch, Tensor | tuple):
+        if self.on_samples is None or self.global_rank:
+            return
+        if not isinstance(batch, Tensor | tuple | list):
             return
         if self.global_step % self.recipe.sample_every == 0:
             shapes = [tuple(start.shape[1:]) for start in modalities(batch)]
@@ -236,21 +226,14 @@ class DiffusionModule(lightning.LightningModule):
             self.log("val_predict_psnr", psnr / clips, sync_dist=True)
 
     def configure_optimizers(self) -> dict[str, object]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        recipe = self.recipe
         learnt = [value for value in self.network.parameters() if value.requires_grad]
         optimizer = torch.optim.AdamW(
-            learnt, lr=self.recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
+            learnt, lr=recipe.learning_rate, betas=(0.9, 0.99), weight_decay=0.0
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._rate)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
-
-    def _rate(self, step: int) -> float:
-        recipe = self.recipe
-        rise = min(1.0, (step + 1) / max(1, recipe.warm_up))
-        fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, step / recipe.steps))
-        return rise * (recipe.final_rate + (1 - recipe.final_rate) * fall)
+        return scheduled(
+            optimizer, recipe.steps, warm_up=recipe.warm_up, final_rate=recipe.final_rate
+        )
 
 
 def modalities(batch: Tensor | Sequence[Tensor]) -> Tensors:
@@ -349,14 +332,7 @@ def train_diffusion(
 
 def load_average(network: nn.Module, checkpoint: Path) -> None:
     """Give `network` the averaged weights of a training's checkpoint, in eval mode on the CPU."""
-    state = load_torch_checkpoint(checkpoint)
-    network.load_state_dict(
-        {
-            name.removeprefix("average."): value
-            for name, value in state.items()
-            if name.startswith("average.")
-        }
-    )
+    network.load_state_dict(averaged_state(checkpoint))
     network.eval().cpu()
 
 
