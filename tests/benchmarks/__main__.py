@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import click
 import torch
-from benchmarks import eeg, speech, superres
+from benchmarks import eeg, speech, styleswin, superres, vdt
 from benchmarks.measure import (
     ATTENTIONS,
     apart,
@@ -155,6 +155,19 @@ and 1000 samples, processor time of one thread, float32, medians over 7 turns in
 alternate. The published form is written again in plain layers in
 `tests/benchmarks/published_dbconformer.py`; relative distance of our output from its: {error:.0e}.
 Parameters: {counts}.
+"""
+GENERATE = """
+Written by `cd tests && python -m benchmarks --only generate --write ../BENCHMARKS.md`.
+
+{machine}
+
+One image of StyleSwin-256 (48.9 M parameters) and one denoising step of VDT-S/2 (41.8 M) on 16
+latents of 32 x 32: processor time of one thread, float32 but where bfloat16 is named, medians over
+{turns} turns in which the forms alternate. The published forms are written again in plain layers in
+`tests/benchmarks/published_styleswin.py` and `published_vdt.py`. Largest difference of the largest
+value, StyleSwin: ours {style:.0e}, in bfloat16 {style_low:.0e}; VDT: {video:.0e} and
+{video_low:.0e}.
+
 """
 EEG_STREAM = """
 ### Streams
@@ -392,11 +405,30 @@ def eeg_section() -> str:
     return text + "\n" + tables + EEG_STREAM + "\n".join(streams) + "\n"
 
 
+def generate_section() -> str:
+    rows, peaks = {}, {}
+    for name, module in (("StyleSwin-256, an image", styleswin), ("VDT-S, a step", vdt)):
+        click.echo(f"generate, {name}", err=True)
+        rows[name] = apart(module.seconds)
+        peaks[name] = module.memory()
+    text = GENERATE.format(
+        machine=machine("torch"),
+        turns=styleswin.TURNS,
+        style=apart(styleswin.error, "ours"),
+        style_low=apart(styleswin.error, "ours in bfloat16"),
+        video=apart(vdt.error, "ours"),
+        video_low=apart(vdt.error, "ours in bfloat16"),
+    )
+    forms = list(styleswin.FORMS)
+    return text + table("seconds", forms, rows, 2) + "\n" + table("peak MiB", forms, peaks, 0)
+
+
 PARTS = {
     "informer": Part("# Benchmarks\n", informer_section),
     "superres": Part("\n## Super-resolution\n", superres_section),
     "speech": Part("\n## Speech\n", speech_section),
     "eeg": Part("\n## EEG\n", eeg_section),
+    "generate": Part("\n## Generation\n", generate_section),
 }
 """In the order of the file, each independent of the others."""
 

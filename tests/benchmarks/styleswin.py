@@ -14,7 +14,7 @@ from sigform_generate.styleswin import Generator, GeneratorConfig
 
 FORMS = ("published", "ours", "ours in bfloat16")
 SIZE = 256
-TURNS = 3
+TURNS = 5
 
 
 def network(size: int) -> Generator:

@@ -14,7 +14,7 @@ from torch import Tensor
 from sigform_generate.vdt import PUBLISHED, VDT, VDTConfig
 
 FORMS = ("published", "ours", "ours in bfloat16")
-TURNS = 3
+TURNS = 5
 
 
 def network(config: VDTConfig) -> VDT:
