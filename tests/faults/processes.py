@@ -14,6 +14,7 @@ import random
 import resource
 import signal
 import socket
+import stat
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,12 +26,13 @@ from typing import Any, NoReturn
 
 import psutil
 
+from sigform_kit import local_engine
 from sigform_kit.running import run
 
 FORKS = multiprocessing.get_context("forkserver")
 
 NOBODY = 65534
-PATIENCE = 300.0
+PATIENCE = 120.0
 """Seconds after which a command hangs."""
 
 Condition = Callable[[], None]
@@ -217,6 +219,18 @@ def forked_workers() -> None:
         return fork if method == "spawn" else get_context(method)
 
     multiprocessing.get_context = forking
+    serve = local_engine._serve
+
+    def serve_alone(pipe: Connection, worker: bytes) -> None:
+        # A fork holds the parent's ends of all pipes, its own too, and would outlive the parent.
+        for entry in list(Path("/proc/self/fd").iterdir()):
+            with contextlib.suppress(OSError):
+                number = int(entry.name)
+                if number != pipe.fileno() and stat.S_ISSOCK(os.fstat(number).st_mode):
+                    os.close(number)
+        serve(pipe, worker)
+
+    local_engine._serve = serve_alone
 
 
 def no_network() -> None:

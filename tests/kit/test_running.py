@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 from kit.processes import SAMPLE, environment, sample, start_sample
 from kit.sample_app import app
@@ -121,6 +122,41 @@ def test_a_killed_run_leaves_no_target_and_the_next_one_finishes(tmp_path):
     again.communicate("0\n", timeout=30)
     assert again.returncode == 0
     assert target.read_text() == "first half, second half"
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, 130, "sample: interrupted\n"), (signal.SIGTERM, 143, "")],
+)
+def test_a_signal_that_c_code_tells_as_an_error_is_a_signal(number, code, said, capsys):
+    @click.command("sample")
+    def sample() -> None:
+        try:
+            signal.raise_signal(number)
+        except BaseException as error:
+            raise TypeError("could not determine the shape of an object") from error
+
+    try:
+        ended = run(sample, [])
+    except SystemExit as leaving:
+        ended = leaving.code
+    assert ended == code
+    assert capsys.readouterr().err == said
+
+
+def test_an_ignored_interrupt_stays_ignored(capsys):
+    @click.command("sample")
+    def sample() -> None:
+        signal.raise_signal(signal.SIGINT)
+        click.echo("went on")
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert run(sample, []) == 0
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert capsys.readouterr().out == "went on\n"
 
 
 def _half_way(folder: Path) -> tuple[subprocess.Popen[str], Path]:

@@ -44,7 +44,7 @@ class LocalBackend:
         process = context.Process(
             target=_serve, args=(theirs, self._worker), name="sigform-worker", daemon=True
         )
-        with theirs, _interrupts_held():
+        with theirs, _signals_held():
             process.start()
         seat = next(self._seats)
         self._children[seat] = _Child(process, ours)
@@ -106,17 +106,18 @@ def _cause(exitcode: int | None) -> str:
 
 
 @contextlib.contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches parent and children alike; a child inherits that it is held back.
+def _signals_held() -> Iterator[None]:
+    """No signal while a child starts; the child inherits that they are held back.
 
-    Without this, Ctrl-C while a child starts ends it with a traceback on the terminal.
+    Without this, Ctrl-C, which reaches parent and children alike, ends a child that starts with a
+    traceback on the terminal, and what a signal raises in the parent may be lost.
     """
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     # Started on demand by the first spawn, it would release the signals too early.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -128,6 +129,8 @@ def _serve(pipe: Connection, worker: bytes) -> None:
     # The parent decides what Ctrl-C ends; SIGTERM unwinds, so that half-written outputs go.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # stdout carries the command's results; what a library prints there is a message.
     os.dup2(2, 1)
     workplace = Workplace(worker, search_path=[])

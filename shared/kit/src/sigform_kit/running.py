@@ -35,11 +35,12 @@ def run(app: click.Command, args: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if args is None else args)
     name = app.name or "sigform"
     debug = "--debug" in words
+    noted: list[int] = []
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file name that is not valid text must not end the run when it is printed.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        with _termination_as_exit():
+        with _signals_as_exceptions(noted):
             code = _invoke(app, words, name)
             sys.stdout.flush()
             return code
@@ -50,17 +51,19 @@ def run(app: click.Command, args: Sequence[str] | None = None) -> int:
         hint = f" (see '{error.ctx.command_path} --help')" if error.ctx is not None else ""
         return _report(name, error, debug, USAGE, hint)
     except (KeyboardInterrupt, click.Abort):
-        _to_stderr(f"{name}: interrupted")
-        return INTERRUPTED
+        return _stopped(name, signal.SIGINT)
     except BrokenPipeError:
         return FAILED
     except InputsFailedError as error:
         for which, why in error.failures:
             _to_stderr(f"{name}: failed: {which}: {why}")
         return _report(name, error, debug, error.exit_code)
-    except _EXPECTED as error:
-        return _report(name, error, debug, FAILED)
     except Exception as error:  # noqa: BLE001 - the last resort of every command
+        if noted:
+            # C code in which a signal is raised may tell it as an error of its own.
+            return _stopped(name, noted[0])
+        if isinstance(error, _EXPECTED):
+            return _report(name, error, debug, FAILED)
         hint = "" if debug else " (run again with --debug for the traceback)"
         return _report(name, error, debug, FAILED, hint)
     finally:
@@ -82,20 +85,36 @@ def _invoke(app: click.Command, words: list[str], name: str) -> int:
 
 
 @contextlib.contextmanager
-def _termination_as_exit() -> Iterator[None]:
-    """SIGTERM unwinds the stack like an exception, so that half-written outputs are removed."""
+def _signals_as_exceptions(noted: list[int]) -> Iterator[None]:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that half-written outputs are removed.
+
+    Both are `noted`. Where Ctrl-C is ignored, or another's business, it stays so.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
-    def leave(_signal: int, _frame: FrameType | None) -> NoReturn:
-        raise SystemExit(TERMINATED)
+    def leave(number: int, frame: FrameType | None) -> NoReturn:
+        noted.append(number)
+        if number == signal.SIGTERM:
+            raise SystemExit(TERMINATED)
+        signal.default_int_handler(number, frame)
 
-    before = signal.signal(signal.SIGTERM, leave)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, leave)}
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        before[signal.SIGINT] = signal.signal(signal.SIGINT, leave)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _stopped(name: str, number: int) -> int:
+    if number == signal.SIGTERM:
+        raise SystemExit(TERMINATED)
+    _to_stderr(f"{name}: interrupted")
+    return INTERRUPTED
 
 
 def _report(name: str, error: Exception, debug: bool, code: int, hint: str = "") -> int:
