@@ -111,7 +111,7 @@ def prepared(prepare: Callable[[Path], None], folder: Path) -> None:
     """Has a folder filled, in a process of its own."""
     process = FORKS.Process(target=prepare, args=(folder,))
     process.start()
-    process.join(PATIENCE)
+    process.join(10 * PATIENCE)
     if process.exitcode != 0:
         raise RuntimeError(f"{prepare.__name__} ends with {process.exitcode}")
 
@@ -154,10 +154,15 @@ def _live(
     signal.signal(signal.SIGINT, signal.default_int_handler)
     module, _, attribute = app.partition(":")
     command: Any = getattr(importlib.import_module(module), attribute)
-    os.write(1, b"ready\n")
-    for condition in conditions:
-        condition()
-    sys.exit(run(command, words))
+    try:
+        os.write(1, b"ready\n")
+        for condition in conditions:
+            condition()
+        code = run(command, words)
+    except KeyboardInterrupt:
+        # Ours: within `run` it is told and counted.
+        code = 130
+    sys.exit(code)
 
 
 def _words(process: psutil.Process) -> str:

@@ -28,6 +28,8 @@ def train(domain: str, run_dir: Path, devices: int, manner: str = "new") -> int:
         text=True,
         timeout=900,
         check=False,
+        # When one of its processes dies, Lightning kills their whole group, as a shell made it.
+        start_new_session=True,
         env={**kept, "OMP_NUM_THREADS": "1"},
     )
     if manner != "killed":

@@ -81,14 +81,18 @@ def eeg(run_dir: Path, devices: int, resume: bool, on_progress: OnProgress) -> o
 
 
 def without_draws(network: Network) -> Network:
-    """The network without dropout, its batch norms by norms that see one sample only."""
-    for module in list(network.modules()):
+    """The network without dropout, its batch norms with fixed means and variances."""
+    for module in network.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0
-        for name, child in list(module.named_children()):
-            if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
-                setattr(module, name, nn.GroupNorm(1, child.num_features))
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+            module.eval()
+            module.train = _stay  # type: ignore[method-assign]
     return network
+
+
+def _stay(mode: bool = True) -> None:
+    """In place of `train`: the module stays as it is."""
 
 
 TRAININGS: dict[str, Training] = {

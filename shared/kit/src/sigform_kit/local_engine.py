@@ -129,12 +129,13 @@ def _serve(pipe: Connection, worker: bytes) -> None:
     # The parent decides what Ctrl-C ends; SIGTERM unwinds, so that half-written outputs go.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     # stdout carries the command's results; what a library prints there is a message.
     os.dup2(2, 1)
     workplace = Workplace(worker, search_path=[])
     try:
+        if hasattr(signal, "pthread_sigmask"):
+            # Held since the start, it may come now.
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
         pipe.send_bytes(workplace.set_up())
         while True:
             pipe.send_bytes(workplace.work(pipe.recv_bytes()))
