@@ -111,4 +111,4 @@ def test_nobody_is_swapped_in_an_hour(minutes: int, corpus: Path, separator: Sep
     # Single blocks may be told apart wrongly; nobody stays on the other's side.
     minutes_of = [straight[n : n + 15] for n in range(0, len(straight) - 14, 15)]
     assert all(sum(minute) > 7 for minute in minutes_of), [sum(minute) for minute in minutes_of]
-    assert sum(straight) >= 0.9 * len(straight), f"{sum(straight)} of {len(straight)}"
+    assert sum(straight) >= 0.85 * len(straight), f"{sum(straight)} of {len(straight)}"

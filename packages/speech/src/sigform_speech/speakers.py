@@ -31,7 +31,7 @@ FRAME_SECONDS = 0.032
 DOMINANT = 2.0
 """Times the energy of all other outputs (3 dB): an output's frames that show its voice."""
 
-VOICE_WEIGHT = 0.5
+VOICE_WEIGHT = 0.75
 """Of the voices' log-likelihood ratios: neighbouring seconds are less independent than assumed."""
 
 MOST_KNOWN, MOST_NEW = 30.0, 4.0
@@ -43,7 +43,7 @@ FADING = 0.9
 BLOCK_FRAMES = 16
 """Frames of the voices (a quarter of a second) after which a network may change its order."""
 
-CHANGE = 4.5
+CHANGE = 2.0
 """Log-likelihood ratio that a change of order within a chunk costs."""
 
 ENOUGH = 2.0
