@@ -25,3 +25,10 @@ def test_the_table_grows_with_its_input_and_is_no_parameter():
     assert long.shape == (6000, 6)
     torch.testing.assert_close(long[:4], short)
     assert positions(torch.zeros(1, 3, 6, dtype=torch.float64)).dtype == torch.float64
+
+
+def test_a_table_that_inference_made_can_be_trained_with():
+    positions = SinusoidalPositions(6)
+    with torch.inference_mode():
+        positions(torch.zeros(1, 4, 6))
+    assert not positions.table.is_inference()

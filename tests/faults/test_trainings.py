@@ -60,7 +60,8 @@ def assert_alike(one: Path, other: Path) -> None:
     for (_, a), (_, b) in zip(first, second, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-3)
     distance = torch.linalg.norm(weights(one) - weights(other)) / torch.linalg.norm(weights(one))
-    assert distance < 1e-3
+    # Adam's first steps have a size of their own, however small the gradient.
+    assert distance < 1e-2
 
 
 @pytest.mark.timeout(3600)

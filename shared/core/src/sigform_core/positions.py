@@ -35,5 +35,7 @@ class SinusoidalPositions(nn.Module):
         """Return (L, D) for x (B, L, D)."""
         length = x.shape[-2]
         if self.table.shape[0] < length:
-            self.table = sinusoidal_positions(length, self.dim).to(x.device)
+            # What inference made could not be trained with on several processes.
+            with torch.inference_mode(False):
+                self.table = sinusoidal_positions(length, self.dim).to(x.device)
         return self.table[:length].to(x.dtype)
