@@ -108,6 +108,7 @@ def small_config(size: int, frames: int, samples: int) -> AVDiTConfig:
         class_dropout_prob=0.0,
         num_classes=1,
         learn_sigma=False,
+        refine_channels=32,
     )
     return AVDiTConfig(
         backbone=backbone,

@@ -150,7 +150,7 @@ class AVDiT(nn.Module):
             self.config.audio_patch,
             self.config.audio_out_channels,
         )
-        return dit.unpatch(dit.head(seen, head)), sound
+        return dit.finish(dit.head(seen, head), video, condition), sound
 
     def steps(self) -> list[Callable[[Pair, Tensor], Pair]]:
         """The blocks as the policy runs them: from a pair of tokens to a pair."""

@@ -369,6 +369,7 @@ def small_config(size: int, frames: int) -> VDTConfig:
         class_dropout_prob=0.0,
         num_classes=1,
         learn_sigma=False,
+        refine_channels=32,
         num_frames=frames,
     )
 

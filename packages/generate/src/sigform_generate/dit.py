@@ -30,6 +30,7 @@ from sigform_generate.adaln import (
     unpatchify,
 )
 from sigform_generate.policy import PLAIN, BlockPolicy, run_blocks
+from sigform_generate.refine import Refine
 
 GUIDED_CHANNELS = 3
 """Published guidance moves the first three channels only, whatever their number; kept."""
@@ -37,7 +38,7 @@ GUIDED_CHANNELS = 3
 
 @dataclass(frozen=True, kw_only=True)
 class DiTConfig:
-    """The published constructor's arguments; sizes in pixels of the latent."""
+    """The published constructor's arguments, and one of ours; sizes in pixels of the latent."""
 
     input_size: int = 32
     patch_size: int = 2
@@ -49,6 +50,7 @@ class DiTConfig:
     class_dropout_prob: float = 0.1
     num_classes: int = 1000
     learn_sigma: bool = True
+    refine_channels: int = 0  # ours: width of the convolutions behind the head, none at 0
 
     def __post_init__(self) -> None:
         whole = ("input_size", "patch_size", "in_channels", "hidden_size", "depth", "num_heads")
@@ -64,6 +66,8 @@ class DiTConfig:
                 f"hidden_size is {self.hidden_size}; needs a multiple of 4 and of num_heads "
                 f"{self.num_heads}"
             )
+        if self.refine_channels < 0:
+            raise ValueError(f"refine_channels is {self.refine_channels}; needs 0 or more")
         if not 0 <= self.class_dropout_prob < 1:
             raise ValueError(f"class_dropout_prob is {self.class_dropout_prob}; needs [0, 1)")
 
@@ -80,6 +84,22 @@ class DiTConfig:
     @property
     def out_channels(self) -> int:
         return self.in_channels * (2 if self.learn_sigma else 1)
+
+
+def refinement(config: DiTConfig) -> Refine | None:
+    """The convolutions behind the head, where the config has them."""
+    if not config.refine_channels:
+        return None
+    return Refine(
+        config.hidden_size, config.in_channels, config.out_channels, config.refine_channels
+    )
+
+
+def refinement_views(refine: Refine | None) -> dict[str, Tensor]:
+    """Their parameters, which have no published names, under ours."""
+    if refine is None:
+        return {}
+    return {f"refine.{name}": value for name, value in refine.named_parameters()}
 
 
 class DiT(nn.Module):
@@ -105,6 +125,7 @@ class DiT(nn.Module):
         start_blocks(self.blocks)
         self.modulations = Modulations(dim, config.depth)
         self.head = Head(dim, config.patch_size**2 * config.out_channels)
+        self.refine = refinement(config)
 
     @classmethod
     def from_reference(cls, config: Mapping[str, object], state: Mapping[str, Tensor]) -> Self:
@@ -122,7 +143,7 @@ class DiT(nn.Module):
         views = embedder_views(self.patches, self.time, self.label, self.head)
         for number, block in enumerate(self.blocks):
             views |= block.published_views(f"blocks.{number}")  # pyright: ignore
-        views |= self.modulations.published_views()
+        views |= self.modulations.published_views() | refinement_views(self.refine)
         return {name: view.detach() for name, view in views.items()}
 
     def embed(self, x: Tensor) -> Tensor:
@@ -139,9 +160,15 @@ class DiT(nn.Module):
         return self.time(t) + self.label(y)
 
     def forward(self, x: Tensor, t: Tensor, y: Tensor, *, policy: BlockPolicy = PLAIN) -> Tensor:
-        blocks, head = self.modulations(self.condition(t, y))
+        condition = self.condition(t, y)
+        blocks, head = self.modulations(condition)
         tokens = run_blocks(policy, self.blocks, self.embed(x), blocks)  # (B, N, D)
-        return self.unpatch(self.head(tokens, head))
+        return self.finish(self.head(tokens, head), x, condition)
+
+    def finish(self, tokens: Tensor, x: Tensor, condition: Tensor) -> Tensor:
+        """The head's output (B, ..., N, P * P * out_channels) as pictures, refined if so made."""
+        guess = self.unpatch(tokens)
+        return guess if self.refine is None else self.refine(guess, x, condition)
 
     def unpatch(self, tokens: Tensor) -> Tensor:
         """The head's output (..., N, P * P * out_channels) -> (..., out_channels, H, W)."""

@@ -34,7 +34,7 @@ from sigform_generate.adaln import (
     start_blocks,
     unpatchify,
 )
-from sigform_generate.dit import DiTConfig
+from sigform_generate.dit import DiTConfig, refinement, refinement_views
 from sigform_generate.policy import PLAIN, BlockPolicy, run_blocks
 
 
@@ -132,6 +132,7 @@ class VDT(nn.Module):
         start_blocks(self.blocks)
         self.modulations = Modulations(dim, config.depth)
         self.head = Head(dim, config.patch_size**2 * config.out_channels)
+        self.refine = refinement(config)
 
     @classmethod
     def from_reference(cls, config: Mapping[str, object], state: Mapping[str, Tensor]) -> Self:
@@ -149,7 +150,7 @@ class VDT(nn.Module):
         views = embedder_views(self.patches, self.time, self.label, self.head)
         for number, block in enumerate(self.blocks):
             views |= block.published_views(f"blocks.{number}")  # pyright: ignore
-        views |= self.modulations.published_views()
+        views |= self.modulations.published_views() | refinement_views(self.refine)
         return {name: view.detach() for name, view in views.items()}
 
     def embed(self, x: Tensor) -> Tensor:
@@ -167,7 +168,9 @@ class VDT(nn.Module):
         return self.time(t) + self.label(torch.zeros(len(t), dtype=torch.long, device=t.device))
 
     def forward(self, x: Tensor, t: Tensor, *, policy: BlockPolicy = PLAIN) -> Tensor:
-        blocks, head = self.modulations(self.condition(t))
+        condition = self.condition(t)
+        blocks, head = self.modulations(condition)
         tokens = run_blocks(policy, self.blocks, self.embed(x), blocks)  # (B, T, N, D)
         config = self.config
-        return unpatchify(self.head(tokens, head), config.grid, config.patch, config.out_channels)
+        guess = unpatchify(self.head(tokens, head), config.grid, config.patch, config.out_channels)
+        return guess if self.refine is None else self.refine(guess, x, condition)
