@@ -114,7 +114,8 @@ def test_without_arguments_the_help_comes():
 def test_what_the_command_line_repeats_is_what_the_library_says():
     assert tuple(networks.ARCHITECTURES) == cli.ARCHITECTURES
     assert protocols.PROTOCOLS == cli.PROTOCOLS
-    assert recording.SUFFIXES == batch.READ_SUFFIXES
+    # The other suffixes of epochs end in .fif.
+    assert (*recording.SUFFIXES, ".npz") == batch.READ_SUFFIXES
     assert {option.name: option.default for option in cli.app.commands["run"].params}[
         "hop"
     ] == HOP_SECONDS

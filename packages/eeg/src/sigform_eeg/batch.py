@@ -28,15 +28,17 @@ from sigform_kit.outputs import STDOUT, Policy
 
 READ_SUFFIXES = (
     ".edf", ".bdf", ".gdf", ".fif", ".fif.gz", ".vhdr", ".set", ".cnt", ".mff", ".nxe", ".lay",
-    ".cdt",
+    ".cdt", ".npz",
 )  # fmt: skip
-"""Of recordings that a folder is searched for."""
+"""Of recordings and epochs that a folder is searched for."""
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt")
 RUN_WEIGHTS = "weights.safetensors"
 """What a training leaves in its folder."""
 
 DECODED = "_decoded"
+RESULTS = ("results.npz", "result.npz")
+"""Of a training and of its folds: no epochs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +189,8 @@ def tasks_for(
 
 
 def _is_ours(item: Input) -> bool:
-    """An annotated copy of an earlier run that a folder or pattern brought along."""
-    return item.path.name.endswith(f"{DECODED}_eeg.fif")
+    """A table or annotated copy of an earlier run or training that a folder brought along."""
+    return item.path.name.endswith((f"{DECODED}_eeg.fif", *RESULTS))
 
 
 def _place(item: Input, output: Path | None, ending: str) -> Path:

@@ -3,7 +3,7 @@
 from sigform_eeg import Decoder
 
 decoder = Decoder.load()
-windows = decoder("session.edf")              # a path, or an MNE Raw
+windows = decoder("session.edf")              # a path, an MNE Raw, or Trials
 windows.times, windows.probabilities          # (n,) s, (n, K)
 session = decoder.stream(250.0, channels=names)
 for posterior in session.push(chunk):         # (C, n) microvolts
@@ -16,7 +16,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -27,11 +27,13 @@ from sigform_eeg.alignment import Align, OnlineAligner, align_trials
 from sigform_eeg.catalogue import find_weights
 from sigform_eeg.channels import Selection, match, standard_name
 from sigform_eeg.eeg_lmuformer import EEGLMUFormer
+from sigform_eeg.epochs import is_epochs, mend, read_epochs
 from sigform_eeg.evaluation import probabilities
 from sigform_eeg.networks import Network, Setup, load_network
-from sigform_eeg.preprocessing import Conditioner, prepare_raw
+from sigform_eeg.preprocessing import Conditioner, prepare, prepare_raw
 from sigform_eeg.recording import Recording, open_recording
 from sigform_eeg.sessions import Posterior, Session
+from sigform_eeg.trials import Trials
 from sigform_kit.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,12 +42,18 @@ if TYPE_CHECKING:
 HOP_SECONDS = 0.5
 """Between two windows when nothing else is asked for."""
 
+Openable: TypeAlias = "str | os.PathLike[str] | BaseRaw | Recording | Trials"
+"""A recording or epochs: the path of a file, or what it holds."""
+
 OnProgress = Callable[[float, float], None]  # seconds done, seconds in all
 
 
 @dataclass(frozen=True, kw_only=True)
 class Windows:
-    """What was decoded when; `times` are where windows end, in seconds of the recording."""
+    """What was decoded when; `times` are where windows end, in seconds of the recording.
+
+    Of epochs: in seconds of the trials, one after the other.
+    """
 
     times: NDArray[np.float64]  # (n,)
     probabilities: NDArray[np.float64]  # (n, K)
@@ -128,7 +136,7 @@ class Decoder:
 
     def __call__(
         self,
-        source: str | os.PathLike[str] | BaseRaw | Recording,
+        source: Openable,
         *,
         hop: float = HOP_SECONDS,
         align: Align | None = None,
@@ -139,11 +147,14 @@ class Decoder:
 
         It equals what `stream` says of the same samples. With `onsets`, cues in seconds of the
         recording, it is an answer for the window after each instead. "subject" alignment takes
-        the whole recording first, which is not causal. Raises InputError, naming the file, for one
+        the whole recording first, which is not causal. Of epochs there is an answer for the window
+        of each, and cues and `hop` have no part in it. Raises InputError, naming the file, for one
         that cannot be read, is too short, or lacks channels.
         """
         align = align or self.align
         recording = self._open(source)
+        if isinstance(recording, Trials):
+            return self._of_trials(recording, align)
         if recording.duration < self.window_seconds:
             raise InputError(
                 f"{recording.where}: is {recording.duration:.2f} s long; the model needs "
@@ -199,9 +210,13 @@ class Decoder:
             selection=None if channels is None else self._select(channels),
         )
 
-    def alignment_of(self, source: str | os.PathLike[str] | BaseRaw | Recording) -> NDArray[Any]:
-        """R^(-1/2) of a whole recording, window after window: (C, C)."""
+    def alignment_of(self, source: Openable) -> NDArray[Any]:
+        """R^(-1/2) of a whole recording, window after window, or of all epochs: (C, C)."""
         recording = self._open(source)
+        if isinstance(recording, Trials):
+            mended, _ = mend(recording, self.channels)
+            _, matrices = align_trials(prepare(mended, self.setup.preprocessing).signals, "subject")
+            return matrices[0]
         try:
             conditioner = Conditioner(self.setup.preprocessing, len(self.channels), recording.rate)
         except ValueError as error:
@@ -216,10 +231,30 @@ class Decoder:
                 held = held[:, size:]
         return aligner.matrix
 
-    def _open(self, source: str | os.PathLike[str] | BaseRaw | Recording) -> Recording:
+    def _of_trials(self, trials: Trials, align: Align) -> Windows:
+        window = self.setup.preprocessing
+        mended, notes = mend(trials, self.channels)
+        aligned, _ = align_trials(prepare(mended, window).signals, align)
+        length = trials.signals.shape[2] / trials.sample_rate
+        times = np.arange(len(trials)) * length + window.stop - trials.start
+        return Windows(
+            times=times,
+            probabilities=probabilities(self.network, aligned),
+            classes=self.classes,
+            seconds=self.window_seconds,
+            align=align,
+            causal=align != "subject",
+            notes=tuple(notes),
+        )
+
+    def _open(self, source: Openable) -> Recording | Trials:
+        if isinstance(source, Trials):
+            return source
         if isinstance(source, Recording):
             return source if source.channels == self.channels else source.pick(self.channels)
         if isinstance(source, str | os.PathLike):
+            if is_epochs(Path(source)):
+                return read_epochs(Path(source), str(source))
             return open_recording(Path(source), self.channels)
         return open_recording(source, self.channels)
 

@@ -10,10 +10,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from sigform_eeg.epochs import SUFFIXES as EPOCHS
+from sigform_eeg.epochs import is_epochs
 from sigform_eeg.recording import SUFFIXES
 from sigform_kit.errors import InputError
-
-EPOCHS = ".npz"
 
 _BIDS = re.compile(r"(sub-[A-Za-z0-9]+)(?:.*?_run-(\d+))?")
 _LATER_SPLIT = re.compile(r"(?:raw|eeg)-\d+\.fif|_split-(?!01)\d+_.*\.fif")
@@ -31,7 +31,7 @@ class Source:
 
     @property
     def is_epochs(self) -> bool:
-        return self.path.suffix.lower() == EPOCHS
+        return is_epochs(self.path)
 
 
 def find_sources(place: Path) -> list[Source]:
@@ -45,11 +45,11 @@ def find_sources(place: Path) -> list[Source]:
         return [_source(place, place.name.split(".")[0])]
     files = [path for path in place.rglob("*") if _is_recording(path) and _stands_alone(path)]
     if not files:
-        raise InputError(f"{place}: no recordings found ({', '.join((*SUFFIXES, EPOCHS))})")
+        raise InputError(f"{place}: no recordings found ({', '.join((*SUFFIXES, *EPOCHS))})")
     bids_root = place if (place / "dataset_description.json").exists() else None
     made = []
     for path in files:
-        other = path.stem if path.suffix.lower() == EPOCHS else place.resolve().name
+        other = path.name.split(".")[0] if is_epochs(path) else place.resolve().name
         top = path.relative_to(place).as_posix().split("/")[0]
         fallback = top if path.parent != place else other
         # sourcedata and derivatives hold the same recordings again.
@@ -70,7 +70,7 @@ def _source(path: Path, fallback: str, bids_root: Path | None = None) -> Source:
 
 
 def _is_recording(path: Path) -> bool:
-    return path.name.lower().endswith((*SUFFIXES, EPOCHS)) and not path.name.startswith(".")
+    return path.name.lower().endswith((*SUFFIXES, *EPOCHS)) and not path.name.startswith(".")
 
 
 def _stands_alone(path: Path) -> bool:

@@ -23,6 +23,7 @@ from sigform_eeg.alignment import Align, align_trials
 from sigform_eeg.baselines import CspLda
 from sigform_eeg.batch import WEIGHT_SUFFIXES, Job, Task, run_weights
 from sigform_eeg.decoder import Decoder, Windows
+from sigform_eeg.epochs import is_epochs, read_epochs
 from sigform_eeg.evaluation import evaluate, prefix_curve
 from sigform_eeg.metrics import METRICS, Result, summary
 from sigform_eeg.networks import Setup, load_network
@@ -76,7 +77,7 @@ def load(job: Job) -> Decoder:
 def run(
     job: Job, task: Task, decoder: Decoder | None = None, *, on_progress: OnStage = lambda *_: None
 ) -> dict[str, Any]:
-    """Decode one recording and write its files; returns what a `--json` line says of it.
+    """Decode a recording or file of epochs and write its files; returns what `--json` says of it.
 
     `decoder` is that of the job, loaded if there is none yet. Raises ValueError, OSError or a
     ClickException in one line; nothing is left half written.
@@ -87,23 +88,31 @@ def run(
         return {**record, "status": "skipped"}
     decoder = decoder or load(job)
     begun = time.monotonic()
-    recording = open_recording(task.source, decoder.channels)
 
     def on_seconds(done: float, total: float) -> None:
         on_progress(str(task.source), int(done), int(total))
 
-    windows = decoder(recording, hop=job.hop, on_progress=on_seconds)
+    opened: Recording | Trials
+    if is_epochs(task.source):
+        if task.annotated is not None:
+            raise InputError(f"{task.source}: holds epochs; --annotate needs a recording")
+        opened = read_epochs(task.source, str(task.source))
+        duration = opened.signals.shape[2] * len(opened) / opened.sample_rate
+    else:
+        opened = open_recording(task.source, decoder.channels)
+        duration = opened.duration
+    windows = decoder(opened, hop=job.hop, on_progress=on_seconds)
     with output(task.table, task.policy, make_parents=True) as place:
         write_windows(windows, place)
-    if task.annotated is not None:
-        annotate(recording, windows, job.hop, task.annotated, task.policy)
+    if task.annotated is not None and isinstance(opened, Recording):
+        annotate(opened, windows, job.hop, task.annotated, task.policy)
     return {
         **record,
         "status": "done",
         "classes": list(windows.classes),
         "windows": len(windows),
         "counts": {name: windows.labels.count(name) for name in windows.classes},
-        "duration": round(recording.duration, 3),
+        "duration": round(duration, 3),
         "align": windows.align,
         "causal": windows.causal,
         "seconds": round(time.monotonic() - begun, 3),

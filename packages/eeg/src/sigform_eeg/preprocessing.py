@@ -280,6 +280,16 @@ class Conditioner:
         self._last = np.array(state["last"], np.float32)
 
 
+def check_window(trials: Trials, preprocessing: Preprocessing) -> None:
+    """Raises InputError for trials that do not hold the window."""
+    slack = 0.5 / preprocessing.sample_rate
+    if trials.start > preprocessing.start + slack or trials.stop < preprocessing.stop - slack:
+        raise InputError(
+            f"{trials.subject}: trials hold {trials.start:g} to {trials.stop:g} s; needs "
+            f"{preprocessing.start:g} to {preprocessing.stop:g} s around the cue"
+        )
+
+
 def prepare(trials: Trials, preprocessing: Preprocessing) -> Trials:
     """Trials as a network sees them: (n, C, `preprocessing.samples`).
 
@@ -289,13 +299,8 @@ def prepare(trials: Trials, preprocessing: Preprocessing) -> Trials:
     """
     if preprocessing.channels is not None:
         trials = trials.pick(preprocessing.channels)
+    check_window(trials, preprocessing)
     rate = preprocessing.sample_rate
-    slack = 0.5 / rate
-    if trials.start > preprocessing.start + slack or trials.stop < preprocessing.stop - slack:
-        raise InputError(
-            f"{trials.subject}: trials hold {trials.start:g} to {trials.stop:g} s; needs "
-            f"{preprocessing.start:g} to {preprocessing.stop:g} s around the cue"
-        )
     count, channels, length = trials.signals.shape
     flat = trials.signals.reshape(count * channels, length)
     try:

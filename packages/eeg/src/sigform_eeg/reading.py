@@ -11,11 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
-from sigform_eeg.channels import BadFinder, match, standard_name
+from sigform_eeg.epochs import mend, read_epochs
 from sigform_eeg.events import (
     Event,
     EventMap,
@@ -32,9 +31,6 @@ from sigform_eeg.preprocessing import LEAD_IN, Preprocessing, Resampler, keep_of
 from sigform_eeg.recording import Recording, noted, open_recording
 from sigform_eeg.trials import Trials, check_counts, common_channels, concatenate
 from sigform_kit.errors import InputError
-
-EPOCH_CLASSES = ("left", "right")
-"""Of epoch files that do not name theirs."""
 
 TAIL = 0.1
 """Seconds after the window that a resampler looks into."""
@@ -87,7 +83,11 @@ def read_trials(
     classes = tuple(events) if events is not None else tuple(dict.fromkeys(labels.values()))
     if events is None and opened:
         notes.append(f"every cue is a class of its own: {', '.join(classes)}")
-    parts = [_mend(_relabel(one, labels, classes), preprocessing, notes) for one in epochs]
+    parts: list[Trials] = []
+    for one in epochs:
+        mended, told = mend(_relabel(one, labels, classes), preprocessing.channels)
+        parts.append(mended)
+        notes += told
     for source, recording, events_of_it in zip(kept, opened, found, strict=True):
         cues = [event for event in events_of_it if event.name in labels]
         if cues:
@@ -107,35 +107,6 @@ def read_trials(
             totals.update(one.count())
         check_counts(totals, str(place))
     return Read(subjects=subjects, notes=list(dict.fromkeys(notes)))
-
-
-def read_epochs(path: Path, subject: str | None = None) -> Trials:
-    """Epochs as .npz: X (n, C, T) in microvolts, y (n,), sfreq, tmin, ch_names.
-
-    Perhaps run (n,) and classes too. Raises InputError for a file that is damaged or lacks one.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
-            parts = {name: held[name] for name in held.files}
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as epochs (.npz): {error}") from error
-    missing = [name for name in ("X", "y", "sfreq", "tmin", "ch_names") if name not in parts]
-    if missing:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; needs X, y, sfreq, tmin, ch_names")
-    try:
-        labels = parts["y"].astype(np.int64)
-        return Trials(
-            signals=np.asarray(parts["X"], np.float32),
-            labels=labels,
-            runs=parts["run"].astype(np.int64) if "run" in parts else np.zeros_like(labels),
-            classes=tuple(map(str, parts.get("classes", EPOCH_CLASSES))),
-            channels=tuple(standard_name(str(name)) for name in parts["ch_names"]),
-            sample_rate=float(parts["sfreq"]),
-            start=float(parts["tmin"]),
-            subject=subject or find_sources(path)[0].subject,
-        )
-    except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: {error}") from error
 
 
 def describe(place: Path) -> dict[str, Any]:
@@ -238,19 +209,6 @@ def _relabel(trials: Trials, labels: Mapping[str, str], classes: tuple[str, ...]
     made = numbers[trials.labels]
     kept = trials.select(made >= 0)
     return replace(kept, labels=made[made >= 0].astype(np.int64), classes=classes)
-
-
-def _mend(trials: Trials, preprocessing: Preprocessing, notes: list[str]) -> Trials:
-    """Epochs with the wanted channels, bad ones interpolated."""
-    finder = BadFinder(len(trials.channels), trials.sample_rate)
-    for trial in trials.signals:
-        finder(trial)
-    bad = {trials.channels[number]: reason for number, reason in finder.bad().items()}
-    rows = {name: number for number, name in enumerate(trials.channels)}
-    selection = match(rows, preprocessing.channels, bad, where=trials.subject)
-    notes += [f"{trials.subject}: {note}" for note in selection.notes]
-    signals = selection.apply(trials.signals[:, list(selection.picks)])
-    return replace(trials, signals=signals, channels=selection.channels)
 
 
 def _cut(

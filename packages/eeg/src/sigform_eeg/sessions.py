@@ -43,6 +43,7 @@ class _Engine(Protocol):
     def push(self, samples: Float, matrix: Float | None) -> None: ...
     def take(self) -> list[tuple[int, NDArray[np.float64]]]: ...
     def restart(self) -> None: ...
+    def pass_over(self, count: int) -> None: ...
     def state(self) -> State: ...
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None: ...
 
@@ -70,6 +71,7 @@ class Session:
         self.rate = rate
         self._selection = selection
         self._channels = len(setup.channels)
+        self._preprocessing = window
         self._own_rate = window.sample_rate
         self._window = window.samples
         self._conditioner = Conditioner(window, self._channels, rate)
@@ -77,6 +79,7 @@ class Session:
         self._fixed = None if matrix is None else matrix.astype(np.float32)
         self._gathered = np.zeros((self._channels, 0), np.float32)  # of the aligner's next window
         self._seen = 0  # samples at our own rate
+        self._skip = 0  # samples that only let the filter settle
         step = max(1, round(hop * window.sample_rate))
         self._engine: _Engine = (
             _Tokens(network, step) if isinstance(network, EEGLMUFormer)
@@ -104,13 +107,28 @@ class Session:
         """Forget what the network has seen, as at a cue; filter and alignment go on."""
         self._engine.restart()
 
+    def begin_trial(self, skip: float) -> None:
+        """A trial that was cut out elsewhere: filter and network begin anew, alignment goes on.
+
+        The filter settles in its first `skip` seconds, which are not decoded.
+        """
+        self._conditioner = Conditioner(self._preprocessing, self._channels, self.rate)
+        self._gathered = self._gathered[:, :0]
+        self._skip = max(0, round(skip * self._own_rate))
+        self._engine.restart()
+
     def state(self) -> State:
         """Arrays from which `load_state` of another session of the same decoder goes on."""
         parts = {"conditioner": self._conditioner.state(), "engine": self._engine.state()}
         if self._aligner is not None:
             parts["aligner"] = self._aligner.state()
         named = {f"{part}.{key}": a for part, own in parts.items() for key, a in own.items()}
-        return {**named, "gathered": self._gathered.copy(), "seen": np.array(self._seen)}
+        return {
+            **named,
+            "gathered": self._gathered.copy(),
+            "seen": np.array(self._seen),
+            "skip": np.array(self._skip),
+        }
 
     def load_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Raises ValueError for a state of another kind of session."""
@@ -122,8 +140,14 @@ class Session:
             self._aligner.load_state(_part(state, "aligner"))
         self._gathered = np.array(state["gathered"], np.float32)
         self._seen = int(state["seen"])
+        self._skip = int(state.get("skip", 0))
 
     def _go_on(self, samples: Float) -> list[Posterior]:
+        if self._skip:
+            passed = min(self._skip, samples.shape[1])
+            self._skip -= passed
+            self._engine.pass_over(passed)
+            samples = samples[:, passed:]
         if self._aligner is None:
             self._engine.push(samples, self._fixed)
         else:
@@ -199,6 +223,10 @@ class _Windows:
         self._recent = self._recent[:, :0]
         self._since = 0
 
+    def pass_over(self, count: int) -> None:
+        """Samples right after a restart that are not decoded."""
+        self._count += count
+
     def state(self) -> State:
         return {"recent": self._recent.copy(), "place": np.array([self._count, self._since])}
 
@@ -243,6 +271,11 @@ class _Tokens:
     def restart(self) -> None:
         self._inside = self._network.initial_state(1).to(self._device)
         self._tokens, self._begun = 0, self._count
+
+    def pass_over(self, count: int) -> None:
+        """Samples right after a restart that are not decoded."""
+        self._count += count
+        self._begun = self._count
 
     def state(self) -> State:
         inside = {f"inside.{k}": v.cpu().numpy() for k, v in self._inside.to_dict().items()}

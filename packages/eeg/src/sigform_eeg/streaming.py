@@ -17,7 +17,7 @@ import os
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from sigform_eeg.alignment import Align
 from sigform_eeg.channels import match, standard_name
-from sigform_eeg.preprocessing import keep_of
+from sigform_eeg.epochs import is_epochs, mend, read_epochs
+from sigform_eeg.preprocessing import check_window, keep_of
 from sigform_eeg.recording import Recording, open_recording
 from sigform_kit.errors import InputError, UsageError, did_you_mean
 
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from mne_lsl.lsl import StreamInlet
 
     from sigform_eeg.decoder import Decoder
-    from sigform_eeg.sessions import Posterior
+    from sigform_eeg.sessions import Posterior, Session
+    from sigform_eeg.trials import Trials
 
 LSL = "lsl:"
 """In front of the name of an LSL stream."""
@@ -74,6 +76,10 @@ class Source(ABC):
     sample_rate: float  # Hz
     notes: tuple[str, ...]  # what the user should know
 
+    def parts(self) -> Iterator[Iterable[Float]]:
+        """What is decoded by itself, one after the other: the whole, or each of many trials."""
+        yield self
+
     @abstractmethod
     def __iter__(self) -> Iterator[Float]: ...
 
@@ -99,7 +105,7 @@ def open_source(
     unit: str | None = None,
     on_note: OnNote | None = None,
 ) -> Source:
-    """A recording by its path, or `lsl:NAME`.
+    """A recording or epochs by their path, or `lsl:NAME`.
 
     A file comes `speed` times as fast as it was recorded (None: as fast as it is read), with
     `channels` by name, bad ones interpolated as `open_recording` does. An LSL stream is waited for
@@ -119,6 +125,9 @@ def open_source(
         raise ValueError(f"unit is {unit!r}; needs one of {', '.join(MICROVOLTS)}")
     text = os.fspath(spec)
     if not text.startswith(LSL):
+        if is_epochs(Path(text)):
+            trials, notes = mend(read_epochs(Path(text), text), channels)
+            return EpochSource(trials, notes, speed=speed, chunk_seconds=chunk_seconds)
         recording = open_recording(Path(text), channels)
         return FileSource(recording, speed=speed, chunk_seconds=chunk_seconds)
     if speed is not None:
@@ -160,6 +169,49 @@ class FileSource(Source):
                     due = begun + given / self.sample_rate / self._speed
                     time.sleep(max(0.0, due - time.perf_counter()))
                 yield chunk
+
+    def close(self) -> None:
+        self._closed = True
+
+
+class EpochSource(Source):
+    """Trials one after the other, each decoded by itself; paced as a recording is."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        notes: Sequence[str] = (),
+        *,
+        speed: float | None = None,
+        chunk_seconds: float = CHUNK_SECONDS,
+    ) -> None:
+        self.where = trials.subject
+        self.channels = trials.channels
+        self.sample_rate = trials.sample_rate
+        self.notes = tuple(notes)
+        self.trials = trials
+        self._speed = speed
+        self._step = max(1, round(chunk_seconds * trials.sample_rate))
+        self._closed = False
+
+    def parts(self) -> Iterator[Iterable[Float]]:
+        begun = time.perf_counter()
+        for number, trial in enumerate(self.trials.signals):
+            yield self._chunks(trial, number * trial.shape[1], begun)
+
+    def __iter__(self) -> Iterator[Float]:
+        for part in self.parts():
+            yield from part
+
+    def _chunks(self, trial: Float, given: int, begun: float) -> Iterator[Float]:
+        for first in range(0, trial.shape[1], self._step):
+            if self._closed:
+                return
+            chunk = trial[:, first : first + self._step]
+            if self._speed is not None:
+                due = (given + first + chunk.shape[1]) / self.sample_rate / self._speed
+                time.sleep(max(0.0, begun + due - time.perf_counter()))
+            yield chunk
 
     def close(self) -> None:
         self._closed = True
@@ -357,10 +409,11 @@ def stream(
 ) -> Iterator[Posterior]:
     """What a decoder says of a source, as soon as it can be said.
 
-    Channels are matched by name. `hop`, `align` and `matrix` as `Decoder.stream` takes them;
-    `latency` gets the time of each chunk that completed a posterior. Raises InputError naming the
-    source for missing channels, a rate too low and a dropped stream, ValueError as
-    `Decoder.stream` does.
+    Channels are matched by name. Of epochs each is decoded from where its window begins, alignment
+    going on; times are those of the trials one after the other. `hop`, `align` and `matrix` as
+    `Decoder.stream` takes them; `latency` gets the time of each chunk that completed a posterior.
+    Raises InputError naming the source for missing channels, a rate too low and a dropped stream,
+    ValueError as `Decoder.stream` does.
     """
     rows = {standard_name(name): row for row, name in enumerate(source.channels)}
     match(rows, decoder.channels, {}, where=source.where)
@@ -371,22 +424,27 @@ def stream(
     session = decoder.stream(
         source.sample_rate, channels=source.channels, hop=hop, align=align, matrix=matrix
     )
-    return _posteriors(session.push, session.finish, source, latency)
+    skip = None
+    if isinstance(source, EpochSource):
+        check_window(source.trials, decoder.setup.preprocessing)
+        skip = decoder.setup.preprocessing.start - source.trials.start
+    return _posteriors(session, source, skip, latency)
 
 
 def _posteriors(
-    push: Callable[[Float], list[Posterior]],
-    finish: Callable[[], list[Posterior]],
-    source: Source,
-    latency: Latency | None,
+    session: Session, source: Source, skip: float | None, latency: Latency | None
 ) -> Iterator[Posterior]:
-    for chunk in source:
-        begun = time.perf_counter()
-        made = push(chunk)
-        if made and latency is not None:
-            latency.add(time.perf_counter() - begun)
-        yield from made
-    yield from finish()
+    """With `skip` every part is a trial, whose first seconds they are before its window."""
+    for part in source.parts():
+        if skip is not None:
+            session.begin_trial(skip)
+        for chunk in part:
+            begun = time.perf_counter()
+            made = session.push(chunk)
+            if made and latency is not None:
+                latency.add(time.perf_counter() - begun)
+            yield from made
+        yield from session.finish()
 
 
 def _lsl(where: str) -> Any:
