@@ -68,6 +68,18 @@ def test_the_share_that_is_kept(step: int, keep: float) -> None:
     assert torch.equal(module.average.get_buffer("running_mean"), torch.ones(3))
 
 
+def test_what_is_frozen_is_in_memory_once() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    network[0].requires_grad_(False)
+    before = network[0].get_parameter("weight").clone()
+    module: AveragedModule[nn.Sequential] = AveragedModule(network, 0.999)
+    assert module.average[0].weight is network[0].weight
+    assert module.average[1].weight is not network[1].weight
+    module.follow(1)
+    assert torch.equal(network[0].get_parameter("weight"), before)
+    assert "average.0.weight" in module.state_dict()
+
+
 def test_the_rate_rises_and_falls() -> None:
     rates = [warm_cosine(step, 100, warm_up=10, final_rate=0.02) for step in range(102)]
     assert rates[0] == pytest.approx(0.1, rel=0.01)

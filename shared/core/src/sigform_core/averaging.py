@@ -26,13 +26,15 @@ AnyNetwork = TypeVar("AnyNetwork", bound=nn.Module)
 class AveragedModule(lightning.LightningModule, Generic[AnyNetwork]):
     """`network` learns; `average`, in eval mode, follows it after every step of the optimizer.
 
-    `averaging` is the share of the average that a step keeps, 0 to 1.
+    `averaging` is the share of the average that a step keeps, 0 to 1. What is frozen from the
+    start is in memory once.
     """
 
     def __init__(self, network: AnyNetwork, averaging: float) -> None:
         super().__init__()
         self.network = network
-        self.average = copy.deepcopy(network).requires_grad_(False).eval()
+        frozen = {id(value): value for value in network.parameters() if not value.requires_grad}
+        self.average = copy.deepcopy(network, frozen).requires_grad_(False).eval()
         self.averaging = averaging
 
     def optimizer_step(
