@@ -10,6 +10,9 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from sigform_generate.dit import DiT
+from sigform_generate.vdt import VDT
+
 
 def reference(name: str) -> tuple[dict[str, Any], dict[str, Tensor], dict[str, Tensor]]:
     """Config, published state and the other tensors of a reference file."""
@@ -36,3 +39,13 @@ def perturb(model: nn.Module, seed: int = 0) -> None:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+def published(model: DiT | VDT) -> dict[str, Tensor]:
+    """The state dict as the published code saves it, with its fixed positions; moves the model."""
+    perturb(model)
+    state = {name: value.clone() for name, value in model.published_state().items()}
+    state["pos_embed"] = model.pos_embed[None].clone()
+    if isinstance(model, VDT):
+        state["time_embed"] = model.time_embed[None].clone()
+    return state

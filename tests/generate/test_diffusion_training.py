@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generate.codecs import Shrinking
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from sigform_core.training import OnProgress, TrainingInterrupted
@@ -211,17 +211,6 @@ def test_images_train_with_noise_and_learned_variance(tmp_path: Path) -> None:
     assert math.isfinite(result.metrics["val_loss"])
 
 
-class Shrinking:
-    """Four channels of latents, an eighth as high and wide."""
-
-    def encode(self, frames: Tensor) -> Tensor:
-        small = F.avg_pool2d(frames.flatten(0, 1), 8).unflatten(0, frames.shape[:2])
-        return torch.cat([small, small.mean(dim=2, keepdim=True)], dim=2)
-
-    def decode(self, latents: Tensor) -> Tensor:
-        return latents
-
-
 def ten_published_steps(sources: list[Source], run: Path, config: VDTConfig, size: int) -> Fitted:
     recipe = replace(
         DiffusionRecipe.published(10), batch_size=1, validate_every=10, device="cpu", mirror=False
@@ -249,14 +238,6 @@ def test_published_recipe_takes_ten_steps_on_latents(sources: list[Source], tmp_
     assert fitted.steps == 10
     assert math.isfinite(fitted.metrics["val_loss"])
     assert "val_predict_psnr" not in fitted.metrics
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_published_size_takes_ten_steps(sources: list[Source], tmp_path: Path) -> None:
-    config = replace(PUBLISHED["VDT-S/2"], num_frames=4)
-    fitted = ten_published_steps(sources, tmp_path / "run", config, 256)
-    assert fitted.steps == 10
 
 
 def test_masked_error_is_a_mean_over_what_is_missing() -> None:

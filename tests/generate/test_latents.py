@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from generate.codecs import tiny_sound_vae, tiny_vae, tiny_vocoder
 
 from sigform_generate.latents import (
     AUDIOLDM,
@@ -79,43 +80,12 @@ class _Absent:
 
 @pytest.fixture(scope="module")
 def vae() -> Any:
-    kl = pytest.importorskip("diffusers.models.autoencoders.autoencoder_kl")
-    torch.manual_seed(0)
-    return kl.AutoencoderKL(
-        block_out_channels=(8, 8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        norm_num_groups=4,
-        latent_channels=4,
-    )
+    return tiny_vae()
 
 
 @pytest.fixture(scope="module")
 def heard() -> tuple[Any, Any]:
-    kl = pytest.importorskip("diffusers.models.autoencoders.autoencoder_kl")
-    transformers = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    vae = kl.AutoencoderKL(
-        in_channels=1,
-        out_channels=1,
-        block_out_channels=(8, 8, 8),
-        down_block_types=("DownEncoderBlock2D",) * 3,
-        up_block_types=("UpDecoderBlock2D",) * 3,
-        norm_num_groups=4,
-        latent_channels=8,
-        scaling_factor=0.9,
-    )
-    config = transformers.SpeechT5HifiGanConfig(
-        model_in_dim=64,
-        sampling_rate=16_000,
-        upsample_initial_channel=16,
-        upsample_rates=[5, 4, 4, 2],
-        upsample_kernel_sizes=[10, 8, 8, 4],
-        resblock_kernel_sizes=[3],
-        resblock_dilation_sizes=[[1]],
-        normalize_before=False,
-    )
-    return vae, transformers.SpeechT5HifiGan(config)
+    return tiny_sound_vae(), tiny_vocoder()
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from generate.references import perturb
+from generate.references import published
 from torch import Tensor
 
 from sigform_generate.dit import DiT, DiTConfig
@@ -24,17 +24,6 @@ CLIP = VDTConfig(
     num_frames=3,
     learn_sigma=False,
 )
-
-
-def published(model: DiT | VDT) -> dict[str, Tensor]:
-    """The state dict as the published code saves it, with its fixed positions."""
-    torch.manual_seed(0)
-    perturb(model)
-    state = {name: value.clone() for name, value in model.published_state().items()}
-    state["pos_embed"] = model.pos_embed[None].clone()
-    if isinstance(model, VDT):
-        state["time_embed"] = model.time_embed[None].clone()
-    return state
 
 
 def test_a_bare_dit_loads(tmp_path: Path) -> None:

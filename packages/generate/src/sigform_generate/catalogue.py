@@ -16,6 +16,12 @@ DEFAULTS = {"image": "styleswin-64", "video": "vdt-64", "av": "av-dit-64"}
 
 NON_COMMERCIAL = "CC BY-NC 4.0: for non-commercial use only"
 
+SD_VAE = "stabilityai/sd-vae-ft-mse"
+AUDIOLDM = "cvssp/audioldm-s-full-v2"
+LICENCES = {SD_VAE: "MIT", AUDIOLDM: "CC BY-NC-SA 4.0: for non-commercial use only"}
+"""What the authors' pages say of the two whose latents published networks see; read them before
+using what is made."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PublishedWeights:

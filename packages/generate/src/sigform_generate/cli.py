@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from sigform_generate.batch import FORMATS, MODES, Job, pieces_of, work_through
+from sigform_generate.full_size import MODELS, settle
 from sigform_kit.batch import is_folder, stage_progress
 from sigform_kit.commands import App, complete_path
 from sigform_kit.errors import InputError, UsageError
@@ -89,11 +90,11 @@ truncation_option = click.option(
 )  # fmt: skip
 latents_option = click.option(
     "--latents", type=Source(), metavar="DIR",
-    help="A copy of stabilityai/sd-vae-ft-mse, for weights that work on latents.",
+    help="A copy of stabilityai/sd-vae-ft-mse, for networks that work on latents.",
 )  # fmt: skip
 sound_latents_option = click.option(
     "--sound-latents", type=Source(), metavar="DIR",
-    help="A copy of cvssp/audioldm-s-full-v2, for the sound of such weights.",
+    help="A copy of cvssp/audioldm-s-full-v2, for the sound of such networks.",
 )  # fmt: skip
 sampled = common_options(
     "device", "dtype", "threads", "batch_size", "overwrite", "json", "dry_run", "config", seed=0
@@ -274,7 +275,7 @@ def training_options(function: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--start", metavar="NAME|FILE", shell_complete=complete_path,
                          help="Weights to start from."),
             click.option("--steps", type=click.IntRange(1), metavar="N",
-                         help="Training steps.  [default: 20000]"),
+                         help="Training steps.  [default: by recipe]"),
             click.option("--learning-rate", type=click.FloatRange(0, min_open=True),
                          metavar="RATE", help="Highest learning rate.  [default: by recipe]"),
             click.option("--validate-every", type=click.IntRange(1), metavar="STEPS",
@@ -297,8 +298,12 @@ BOUNCING = "bouncing"
 """What a run without a folder is called."""
 
 size_option = click.option(
-    "--size", type=click.IntRange(8), default=64, show_default=True, metavar="PIXELS",
-    help="Side of what is made.",
+    "--size", type=click.IntRange(8), metavar="PIXELS",
+    help="Side of what is made.  [default: by recipe, 64 or 256]",
+)  # fmt: skip
+recipe_option = click.option(
+    "--recipe", type=click.Choice(("small", "published")), default="small", show_default=True,
+    help="A small network in hours, or that of the paper in weeks of GPUs.",
 )  # fmt: skip
 mirror_option = click.option(
     "--mirror/--no-mirror", default=None,
@@ -321,9 +326,7 @@ def fps_option(default: float) -> Callable[..., Any]:
 @click.command(short_help="Train a StyleSwin on a folder of images.")
 @size_option
 @mirror_option
-@click.option("--recipe", type=click.Choice(("small", "published")), default="small",
-              show_default=True, help="A small network in hours, or that of the paper in weeks of "
-              "GPUs.")  # fmt: skip
+@recipe_option
 @training_options
 def train_image(ctx: click.Context, common: Common, **options: Any) -> None:
     """Train a StyleSwin on the images in FOLDER and write RUN_DIR/weights.safetensors.
@@ -339,11 +342,16 @@ def train_image(ctx: click.Context, common: Common, **options: Any) -> None:
 @frames_option
 @fps_option(15.0)
 @mirror_option
+@recipe_option
+@click.option("--model", type=click.Choice(MODELS),
+              help=f"Size of the published network.  [default: {MODELS[0]}]")  # fmt: skip
+@latents_option
 @training_options
 def train_video(ctx: click.Context, common: Common, **options: Any) -> None:
     """Train a VDT on the clips in FOLDER, in all modes at once.
 
-    Writes RUN_DIR/weights.safetensors, and sample sheets to RUN_DIR/samples.
+    Writes RUN_DIR/weights.safetensors, and sample sheets to RUN_DIR/samples. --recipe published
+    trains on latents and needs --latents.
     """
     train_kind("video", ctx, common, options)
 
@@ -354,7 +362,11 @@ def train_video(ctx: click.Context, common: Common, **options: Any) -> None:
 @frames_option
 @fps_option(10.0)
 @click.option("--backbone-steps", type=click.IntRange(1), metavar="N",
-              help="Steps of the image DiT, first, unless --start.  [default: 3000]")  # fmt: skip
+              help="Steps of the image DiT, first, unless --start.  [default: by recipe]",
+              )  # fmt: skip
+@recipe_option
+@latents_option
+@sound_latents_option
 @click.option(
     "--bouncing",
     is_flag=True,
@@ -365,7 +377,8 @@ def train_av(ctx: click.Context, common: Common, **options: Any) -> None:
     """Train an AV-DiT on the clips with sound in FOLDER, or on --bouncing balls.
 
     First an image DiT on the frames, or the one of --start; then the layers around it. Writes
-    RUN_DIR/weights.safetensors, and sample sheets to RUN_DIR/samples.
+    RUN_DIR/weights.safetensors, and sample sheets to RUN_DIR/samples. --recipe published trains
+    DiT-XL/2 on latents and needs --latents and --sound-latents.
     """
     train_kind("av", ctx, common, options)
 
@@ -377,6 +390,7 @@ def train_kind(kind: str, ctx: click.Context, common: Common, options: dict[str,
     if bouncing == (folder is not None):
         raise UsageError("FOLDER and --bouncing exclude each other" if bouncing else
                          "Missing argument 'FOLDER'.", ctx)  # fmt: skip
+    settle(kind, ctx, options)
     source = Path(BOUNCING) if folder is None else folder
     run_dir = output or source.with_name(f"{source.resolve().name}_{kind}")
     weights = run_dir / "weights.safetensors"

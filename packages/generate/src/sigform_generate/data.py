@@ -191,7 +191,7 @@ class ImageSet(Dataset[Tensor]):
         kept: list[NDArray[np.uint8]] = []
         for number, path in enumerate(files):
             try:
-                kept.append(_stored(cache, [path, "image", size], functools.partial(_side, size)))
+                kept.append(stored(cache, [path, "image", size], functools.partial(_side, size)))
                 self.files.append(path)
             except InputError as error:
                 self.notes.append(f"skipped {error.format_message()}")
@@ -234,6 +234,8 @@ class ClipSet(Dataset[Tensor]):
         on_prepared: OnPrepared | None = None,
     ) -> None:
         self.frames = frames
+        self.size = size
+        self.fps = fps
         self.augment = augment
         self.seed = seed
         self.notes: list[str] = []
@@ -254,7 +256,7 @@ class ClipSet(Dataset[Tensor]):
             clip = source.load(shaped=lambda pixels: conform_image(pixels, size)[0])
             return conform_clip(clip, size=size, fps=fps)[0]
 
-        clip = _stored(cache, [source.path, "clip", source.index, size, fps], make)
+        clip = stored(cache, [source.path, "clip", source.index, size, fps], make)
         _check_length(len(clip), self.frames, fps, source)
         self.clips.append(clip)
         self.sources.append(source)
@@ -309,7 +311,7 @@ class AVSet(Dataset[tuple[Tensor, Tensor]]):
         self.sounds: list[NDArray[np.float32]] = []
         for source in sources:
             try:
-                sound = _stored(
+                sound = stored(
                     cache,
                     [source.path, "sound", source.index, sample_rate],
                     functools.partial(_mono, source, sample_rate),
@@ -341,10 +343,13 @@ class AVSet(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
         number, first, _ = self.clips.window(index)
+        return self.clips[index], torch.from_numpy(self.sound(number, first))
+
+    def sound(self, number: int, first: int) -> NDArray[np.float32]:
+        """What is heard of clip `number` (N,) in the window that begins with frame `first`."""
         start = round(first / self.fps * self.sample_rate)
         sound = self.sounds[number][start : start + self.samples]
-        sound = np.pad(sound, (0, self.samples - len(sound)))
-        return self.clips[index], torch.from_numpy(sound.astype(np.float32))
+        return np.pad(sound, (0, self.samples - len(sound))).astype(np.float32)
 
 
 def to_tensor(pixels: NDArray[np.uint8]) -> Tensor:
@@ -376,7 +381,7 @@ def _mono(source: Source, sample_rate: int, _: Path) -> NDArray[np.float32]:
     return sound
 
 
-def _stored(cache: Path | None, key: list, make: Callable[[Path], NDArray]) -> NDArray:
+def stored(cache: Path | None, key: list, make: Callable[[Path], NDArray]) -> NDArray:
     """What `make(key[0])` gives, kept in the cache folder if there is one, then mapped."""
     path: Path = key[0]
     if cache is None:

@@ -20,16 +20,20 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from sigform_core.averaging import AveragedModule, averaged_state, scheduled
-from sigform_core.device import generator
+from sigform_core.device import generator, pick_device
 from sigform_core.training import OnProgress, StepSampler, TrainSettings, fit
 from sigform_generate.data import ClipSet, held_out, to_tensor
 from sigform_generate.diffusion import TRAINING_STEPS, Diffusion, Prediction, Variance, betas
+from sigform_generate.encoded import EncodedClips
 from sigform_generate.fitting import Fitted
+from sigform_generate.latents import moved
 from sigform_generate.masks import MODES, draw_mask, mode_mask
-from sigform_generate.networks import Sampling, load_network, save_network
+from sigform_generate.networks import Loaded, Sampling, save_network
 from sigform_generate.policy import PLAIN
+from sigform_generate.published import load_any
 from sigform_generate.sampling import Tensors, denoiser, sample
-from sigform_generate.vdt import VDT, VDTConfig
+from sigform_generate.upstream_diffusion import NOTICE, SHRUNK
+from sigform_generate.vdt import PUBLISHED, VDT, VDTConfig
 
 if TYPE_CHECKING:
     from sigform_generate.data import OnPrepared, Source
@@ -337,15 +341,11 @@ def load_average(network: nn.Module, checkpoint: Path) -> None:
 
 
 class Windows(Dataset[Tensor]):
-    """The windows of a ClipSet (T, 3, S, S), mirrored only where that is wanted.
+    """The windows of a ClipSet (T, 3, S, S), mirrored only where that is wanted."""
 
-    With a codec they are its latents (T, C, h, w).
-    """
-
-    def __init__(self, clips: ClipSet, *, mirror: bool, codec: PictureCodec | None = None) -> None:
+    def __init__(self, clips: ClipSet, *, mirror: bool) -> None:
         self.clips = clips
         self.mirror = mirror
-        self.codec = codec
 
     def __len__(self) -> int:
         return len(self.clips)
@@ -353,8 +353,7 @@ class Windows(Dataset[Tensor]):
     def __getitem__(self, index: int) -> Tensor:
         number, first, mirrored = self.clips.window(index)
         pixels = self.clips.clips[number][first : first + self.clips.frames]
-        clip = to_tensor(pixels[:, :, ::-1] if mirrored and self.mirror else pixels)
-        return clip if self.codec is None else self.codec.encode(clip[None])[0].clone()
+        return to_tensor(pixels[:, :, ::-1] if mirrored and self.mirror else pixels)
 
 
 def small_config(size: int, frames: int) -> VDTConfig:
@@ -374,6 +373,11 @@ def small_config(size: int, frames: int) -> VDTConfig:
     )
 
 
+def published_config(model: str, size: int, frames: int) -> VDTConfig:
+    """A published VDT, a name in `vdt.PUBLISHED`, for the latents of clips of `size` pixels."""
+    return replace(PUBLISHED[model], input_size=size // SHRUNK, num_frames=frames)
+
+
 def fit_clips(
     sources: Sequence[Source],
     run_dir: Path,
@@ -388,20 +392,24 @@ def fit_clips(
     resume: bool = False,
     card: dict[str, Any] | None = None,
     on_prepared: OnPrepared | None = None,
+    on_encoded: OnPrepared | None = None,
     on_progress: OnProgress | None = None,
     on_samples: OnSamples | None = None,
 ) -> Fitted:
     """Train a VDT on clips and write `run_dir/weights.safetensors`: all modes in one network.
 
     `config` is the small one by default. `codec` is Stable Diffusion's, for latents and published
-    sizes. `start` is a weight file of a VDT of this size and length to go on from. A tenth of the
-    clips is held out. `card` adds to what the file says of itself. Raises ValueError for a file
-    that does not fit, InputError where too few clips can be read, TrainingInterrupted on Ctrl-C.
+    sizes (`published_config`); each clip is encoded once. `start` is a weight file of a VDT of this
+    size and length to go on from, ours or published. A tenth of the clips is held out. `card` adds
+    to what the file says of itself. Raises ValueError for a file that does not fit, InputError
+    where too few clips can be read, TrainingInterrupted on Ctrl-C.
     """
-    config = config or small_config(size, frames)
+    begun = None if start is None else load_any(start)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        network = VDT(config) if start is None else _started(start)
+        network: Any = VDT(config or small_config(size, frames)) if begun is None else begun.network
+    if not isinstance(network, VDT):
+        raise ValueError(f"{start} is for {type(network).__name__}; needs a VDT")
     shown, kept = held_out(sources, recipe.seed)
     train, held = (
         ClipSet(
@@ -416,9 +424,18 @@ def fit_clips(
         )
         for part in (shown, kept)
     )
-    windows = Windows(train, mirror=recipe.mirror, codec=codec)
-    watched = Windows(held, mirror=False, codec=codec)
-    _check_shape(network, watched[0])
+    if codec is None:
+        watched = Windows(held, mirror=False)
+        _check_shape(network, watched[0])
+        windows = Windows(train, mirror=recipe.mirror)
+    else:
+        codec, latents = moved(codec, pick_device(recipe.device)), run_dir / "latents"
+        watched = EncodedClips(held, codec, cache=latents)
+        _check_shape(network, watched[0])
+        windows = EncodedClips(
+            train, codec, mirror=recipe.mirror, cache=latents, on_encoded=on_encoded
+        )
+        on_samples = decoded(on_samples, codec)
     fitted = train_diffusion(
         network,
         windows,
@@ -444,6 +461,7 @@ def fit_clips(
         "metrics": {name: round(value, 5) for name, value in metrics.items()},
         "steps": fitted.steps,
         "seconds": round(fitted.seconds),
+        **terms_of(begun),
         **(card or {}),
     }
     sampling = Sampling(
@@ -462,11 +480,17 @@ def fit_clips(
     return fitted
 
 
-def _started(start: Path) -> VDT:
-    network = load_network(start).network
-    if not isinstance(network, VDT):
-        raise ValueError(f"{start} is for {type(network).__name__}; needs a VDT")
-    return network
+def decoded(on_samples: OnSamples | None, codec: PictureCodec) -> OnSamples | None:
+    """Shows frames in place of their latents, the first modality of the samples."""
+    if on_samples is None:
+        return None
+    return lambda step, made: on_samples(step, (codec.decode(made[0]).cpu(), *made[1:]))
+
+
+def terms_of(begun: Loaded | None) -> dict[str, Any]:
+    """The licence of published weights, which holds for what is trained from them too."""
+    bound = begun is not None and begun.card.get("licence") == NOTICE
+    return {"licence": NOTICE} if bound else {}
 
 
 def _check_shape(network: VDT, clip: Tensor) -> None:

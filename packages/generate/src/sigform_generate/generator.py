@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,17 +20,15 @@ from torch.nn import functional
 
 from sigform_core.device import generator as seeded
 from sigform_core.device import pick_device, pick_dtype
-from sigform_generate.catalogue import find_weights
+from sigform_generate.catalogue import AUDIOLDM, LICENCES, SD_VAE, find_weights
 from sigform_generate.data import to_pixels, to_tensor
 from sigform_generate.diffusion import Diffusion, betas
 from sigform_generate.dit import DiT
 from sigform_generate.given import Given, window_of
 from sigform_generate.latents import (
-    AUDIOLDM,
-    LICENCES,
-    SD_VAE,
     PictureCodec,
     SoundCodec,
+    moved,
     picture_codec,
     sound_codec,
 )
@@ -123,12 +121,12 @@ class _Generator:
     @cached_property
     def _pictures(self) -> PictureCodec:
         codec = picture_codec(_with_folder(self._settings().codec, "sd-vae", self.latents))
-        return _moved(codec, self.device)
+        return moved(codec, self.device)
 
     @cached_property
     def _sounds(self) -> SoundCodec:
         name = self._settings().sound_codec
-        return _moved(sound_codec(_with_folder(name, "audioldm", self.sound_latents)), self.device)
+        return moved(sound_codec(_with_folder(name, "audioldm", self.sound_latents)), self.device)
 
     def _autocast(self) -> torch.autocast:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -408,18 +406,6 @@ class AVGenerator(_Generator):
             for pixels, wave in zip(to_pixels(self._pictures.decode(video)), waves, strict=True):
                 clips.append(_clip(pixels, settings, wave[None]))
         return clips
-
-
-AnyCodec = TypeVar("AnyCodec", PictureCodec, SoundCodec)
-
-
-def _moved(codec: AnyCodec, device: torch.device) -> AnyCodec:
-    """The codec with its networks, if it has any, on the device."""
-    for part in ("vae", "vocoder"):
-        network = getattr(codec, part, None)
-        if network is not None:
-            network.to(device)
-    return codec
 
 
 def _with_folder(name: str, kind: str, folder: Path | None) -> str:

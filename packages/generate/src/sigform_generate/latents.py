@@ -11,13 +11,15 @@ N samples, F windows, M mel bands.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from sigform_generate.catalogue import AUDIOLDM, LICENCES, SD_VAE
 from sigform_generate.sound import MelSettings, from_image, log_mel, to_image
 from sigform_kit.errors import InputError
 
@@ -27,11 +29,6 @@ if TYPE_CHECKING:
 
 SD_SCALE = 0.18215
 """Latents of Stable Diffusion's autoencoder times this have a spread of about 1."""
-
-SD_VAE = "stabilityai/sd-vae-ft-mse"
-AUDIOLDM = "cvssp/audioldm-s-full-v2"
-LICENCES = {SD_VAE: "MIT", AUDIOLDM: "CC BY-NC-SA 4.0: for non-commercial use only"}
-"""What the authors' pages say of the two; read them before using what is made."""
 
 
 class PictureCodec(Protocol):
@@ -98,13 +95,13 @@ class SDVAECodec:
             raise ValueError(
                 f"frames are {height} x {width}; this autoencoder needs multiples of {self.factor}"
             )
-        flat = frames.flatten(0, 1)
+        flat = frames.flatten(0, 1).to(self.vae.device)
         parts = [self.vae.encode(part).latent_dist.mode() for part in flat.split(self.at_once)]
         return torch.cat(parts).mul(self.scale).unflatten(0, frames.shape[:2])
 
     @torch.inference_mode()
     def decode(self, latents: Tensor) -> Tensor:
-        flat = latents.flatten(0, 1) / self.scale
+        flat = latents.flatten(0, 1).to(self.vae.device) / self.scale
         parts = [self.vae.decode(part).sample for part in flat.split(self.at_once)]
         return torch.cat(parts).clamp(-1, 1).unflatten(0, latents.shape[:2])
 
@@ -147,14 +144,15 @@ class AudioLDMCodec:
 
     @torch.inference_mode()
     def encode(self, sound: Tensor) -> Tensor:
-        mel = log_mel(sound.float(), self.settings)[:, None]  # (B, 1, F, M)
+        mel = log_mel(sound.to(self.vae.device).float(), self.settings)[:, None]  # (B, 1, F, M)
         floor = float(torch.tensor(self.settings.floor).log())
         mel = functional.pad(mel, (0, 0, 0, -mel.shape[2] % self.factor), value=floor)
         return self.vae.encode(mel).latent_dist.mode() * self.scale
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, samples: int) -> Tensor:
-        mel = self.vae.decode(latents / self.scale).sample[:, 0]  # (B, F, M)
+        latents = latents.to(self.vae.device) / self.scale
+        mel = self.vae.decode(latents).sample[:, 0]  # (B, F, M)
         windows = self.settings.windows(samples)
         if not windows <= mel.shape[1] < windows + self.factor:
             raise ValueError(
@@ -184,6 +182,31 @@ def sound_codec(name: str) -> SoundCodec:
     if kind == "audioldm" and folder:
         return AudioLDMCodec.load(Path(folder))
     raise ValueError(f"sound codec is {name!r}; needs mel or audioldm:FOLDER")
+
+
+AnyCodec = TypeVar("AnyCodec", bound=PictureCodec | SoundCodec)
+
+
+def moved(codec: AnyCodec, device: torch.device) -> AnyCodec:
+    """The codec with its networks, if it has any, on the device."""
+    for network in _networks(codec):
+        network.to(device)
+    return codec
+
+
+def codec_mark(codec: PictureCodec | SoundCodec) -> str:
+    """Tells the latents of one codec from those of another: a hash of its networks."""
+    digest = hashlib.sha256(type(codec).__name__.encode())
+    for network in _networks(codec):
+        for name, value in network.state_dict().items():
+            digest.update(name.encode())
+            digest.update(value.cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _networks(codec: PictureCodec | SoundCodec) -> list[Any]:
+    parts = (getattr(codec, name, None) for name in ("vae", "vocoder"))
+    return [part for part in parts if part is not None]
 
 
 def _autoencoder(folder: Path, wanted: str) -> AutoencoderKL:

@@ -22,6 +22,7 @@ from sigform_generate.data import (
     to_pixels,
 )
 from sigform_generate.fitting import Fitted
+from sigform_generate.latents import PictureCodec, SoundCodec, picture_codec, sound_codec
 from sigform_generate.pictures import clip_sheet, grid, write_png
 from sigform_kit.batch import OnStage
 from sigform_kit.options import Common
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 # Lightning takes long to import: only once there is something to train on.
 
-SAME = ("size", "frames", "fps", "recipe")
+SAME = ("size", "frames", "fps", "recipe", "model")
 """Settings that make the network: a run that is resumed has them as they were."""
 
 PARTS = {"image": (".",), "video": (".",), "av": ("backbone", "joint")}
@@ -63,19 +64,23 @@ class Lesson:
     frames: int = 1
     fps: float = 1.0
     start: Path | None = None
+    model: str | None = None  # a published size of VDT
+    codec: PictureCodec | None = None  # of the published recipes, which learn latents
+    sound_codec: SoundCodec | None = None
     notes: tuple[str, ...] = ()
 
 
 def prepare(kind: str, folder: Path | None, options: dict[str, Any], common: Common) -> Lesson:
     """Looks at the folder and settles the recipe. Raises InputError where there is nothing.
 
-    Without a folder there are no sources, and bouncing balls are learnt from.
+    Codecs are loaded, since without them nothing can begin. Without a folder there are no sources,
+    and bouncing balls are learnt from.
     """
     sources: Sequence[Path] | Sequence[Source] = []
     skipped: list[str] = []
     if folder is not None:
         sources, skipped = find_images(folder) if kind == "image" else find_clips(folder)
-    start = options["start"]
+    start, seen, heard = (options.get(name) for name in ("start", "latents", "sound_latents"))
     return Lesson(
         kind=kind,
         sources=sources,
@@ -84,6 +89,9 @@ def prepare(kind: str, folder: Path | None, options: dict[str, Any], common: Com
         frames=options.get("frames", 1),
         fps=options.get("fps", 1.0),
         start=None if start is None else find_weights(start, kind),
+        model=options.get("model"),
+        codec=None if seen is None else picture_codec(f"sd-vae:{seen}"),
+        sound_codec=None if heard is None else sound_codec(f"audioldm:{heard}"),
         notes=tuple(shortened(skipped)),
     )
 
@@ -94,12 +102,14 @@ def recipe_of(kind: str, options: dict[str, Any], common: Common) -> Recipe:
     from sigform_generate.diffusion_training import DiffusionRecipe
     from sigform_generate.gan import GanRecipe
 
+    published = options["recipe"] == "published"
     plain: Recipe
     if kind == "image":
-        published = options["recipe"] == "published"
         plain = GanRecipe.published(options["size"]) if published else GanRecipe()
+    elif kind == "video":
+        plain = DiffusionRecipe.published() if published else DiffusionRecipe()
     else:
-        plain = DiffusionRecipe() if kind == "video" else AVRecipe()
+        plain = AVRecipe.published() if published else AVRecipe()
     asked: dict[str, Any] = {
         "steps": options["steps"],
         "batch_size": common.batch_size,
@@ -134,8 +144,7 @@ def teach(
         on_progress("training", step, total)
 
     sources: Any = readable(lesson, run_dir, on_progress, on_note) if lesson.sources else []
-    from sigform_generate.av_training import fit_av, fit_bouncing
-    from sigform_generate.diffusion_training import DiffusionRecipe, fit_clips
+    from sigform_generate import av_training, diffusion_training
     from sigform_generate.gan import GanRecipe, fit_images
 
     recipe = lesson.recipe
@@ -145,17 +154,29 @@ def teach(
             on_progress=on_step, on_samples=partial(image_sheet, run_dir),
         )  # fmt: skip
     if not sources:
-        return fit_bouncing(
+        return av_training.fit_bouncing(
             run_dir, recipe,  # pyright: ignore[reportArgumentType]
             size=lesson.size, frames=lesson.frames, start=lesson.start, resume=resume,
             on_progress=on_step, on_samples=partial(clips_sheet, run_dir),
         )  # fmt: skip
-    fit = fit_clips if isinstance(recipe, DiffusionRecipe) else fit_av
-    return fit(
-        sources, run_dir, recipe,  # pyright: ignore[reportArgumentType]
-        size=lesson.size, frames=lesson.frames, fps=lesson.fps, start=lesson.start, resume=resume,
-        on_progress=on_step, on_samples=partial(clips_sheet, run_dir),
-    )  # fmt: skip
+
+    def on_encoded(done: int, total: int) -> None:
+        on_progress("encoding", done, total)
+
+    size, frames, fps = lesson.size, lesson.frames, lesson.fps
+    told: dict[str, Any] = {
+        "size": size, "frames": frames, "fps": fps, "codec": lesson.codec, "start": lesson.start,
+        "resume": resume, "on_encoded": on_encoded, "on_progress": on_step,
+        "on_samples": partial(clips_sheet, run_dir),
+    }  # fmt: skip
+    if isinstance(recipe, diffusion_training.DiffusionRecipe):
+        if lesson.model is not None:
+            told["config"] = diffusion_training.published_config(lesson.model, size, frames)
+        return diffusion_training.fit_clips(sources, run_dir, recipe, **told)
+    if lesson.sound_codec is not None:
+        samples = av_training.small_sampling(size, frames, fps).audio_samples or 0
+        told["config"] = av_training.published_config(size, frames, samples)
+    return av_training.fit_av(sources, run_dir, recipe, sound_codec=lesson.sound_codec, **told)
 
 
 def readable(
