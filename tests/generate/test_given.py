@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sigform_generate.given import box_in_window, read_given, window_of
 from sigform_generate.masks import Box
-from sigform_generate.media import Clip
+from sigform_generate.media import Clip, read_clip
 from sigform_kit.errors import InputError
 
 SIZE, FRAMES, FPS = 16, 8, 10.0
@@ -70,15 +70,37 @@ def test_a_slow_clip_is_given_in_time() -> None:
 
 
 def test_animate_begins_with_the_picture(tmp_path: Path) -> None:
-    still = read_given(picture(tmp_path / "a.png", height=32, width=48))
+    still = read_given(picture(tmp_path / "a.png", height=32, width=48), "animate", 0.8)
     given = window("animate", still)
     assert kept(given) == [0]
     assert given.notes == ["cropped 48x32 to 32x32", "resized to 16x16"]
 
 
 def test_animate_takes_the_first_frame_of_a_clip(tmp_path: Path) -> None:
-    given = window("animate", read_given(clip(tmp_path / "a.gif", 3)))
-    assert kept(given) == [0]
+    first = read_given(clip(tmp_path / "a.gif", 3), "animate", 0.8)
+    assert len(first.frames) == 1
+    assert kept(window("animate", first)) == [0]
+
+
+@pytest.mark.parametrize("mode", ["predict", "backward", "interpolate", "complete"])
+def test_no_more_of_a_film_is_held_than_a_mode_needs(tmp_path: Path, mode: str) -> None:
+    long = clip(tmp_path / "long.mp4", 60)
+    held = read_given(long, mode, 0.8)
+    assert len(held.frames) < 20
+    box = Box(4, 4, 8, 8) if mode == "complete" else None
+    given, wanted = window(mode, held, box), window(mode, read_clip(long), box)
+    np.testing.assert_array_equal(given.frames, wanted.frames)
+    part = f"of the {'last' if mode == 'predict' else 'first'} {len(held.frames)} at 10 fps"
+    assert given.notes[-1].endswith(part)
+    assert given.notes[-1].replace(part, "of 60 at 10 fps") == wanted.notes[-1]
+
+
+@pytest.mark.parametrize("mode", ["predict", "backward", "interpolate"])
+def test_a_film_of_few_frames_a_second_is_read_whole(tmp_path: Path, mode: str) -> None:
+    slides = clip(tmp_path / "slides.mp4", 4, fps=0.4)
+    held = read_given(slides, mode, 0.8)
+    assert (len(held.frames), held.part) == (4, "")
+    window(mode, held)
 
 
 def test_complete_makes_the_box_of_every_frame() -> None:

@@ -8,9 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sigform_core.weights import is_weight_file
 from sigform_generate.catalogue import DEFAULTS, PUBLISHED, SHIPPED
-from sigform_generate.media import READ_SUFFIXES, Clip, read_clip
+from sigform_generate.media import READ_SUFFIXES, read_clip
 from sigform_generate.networks import KINDS, Loaded, load_network
 from sigform_generate.pictures import read_image, read_settings
 from sigform_generate.published import load_any
@@ -92,12 +95,19 @@ def _weights(path: Path) -> dict[str, Any]:
 
 
 def _clip(path: Path) -> dict[str, Any]:
-    clip: Clip = read_clip(path)
+    sizes: list[tuple[int, ...]] = []
+
+    def measured(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        sizes[:] = [pixels.shape]
+        return pixels[:1, :1].copy()  # a long film is never held
+
+    clip = read_clip(path, shaped=measured)
+    height, width, _ = sizes[0]
     sound = None if clip.audio is None else f"{clip.audio.shape[0]} x {clip.audio.shape[1]} samples"
     return {
         "file": str(path),
-        "width": clip.frames.shape[2],
-        "height": clip.frames.shape[1],
+        "width": width,
+        "height": height,
         "frames": len(clip.frames),
         "fps": float(clip.fps),
         "sound": sound,

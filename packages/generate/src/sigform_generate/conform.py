@@ -94,9 +94,10 @@ def conform_clip(
     notes = list(cuts)
     whole = count == len(clip.frames) and np.array_equal(chosen, np.arange(count))
     if not whole or abs(float(clip.fps / rate) - 1) > 1e-3:
+        part = f"the {clip.part} " if clip.part else ""
         notes.append(
             f"took {count} frames at {float(rate):g} fps from {start:.1f} s "
-            f"of {len(clip.frames)} at {float(clip.fps):.4g} fps"
+            f"of {part}{len(clip.frames)} at {float(clip.fps):.4g} fps"
         )
     return np.stack(made), notes
 

@@ -24,7 +24,7 @@ from sigform_generate.catalogue import AUDIOLDM, LICENCES, SD_VAE, find_weights
 from sigform_generate.data import to_pixels, to_tensor
 from sigform_generate.diffusion import Diffusion, betas
 from sigform_generate.dit import DiT
-from sigform_generate.given import Given, window_of
+from sigform_generate.given import Given, read_given, window_of
 from sigform_generate.latents import (
     PictureCodec,
     SoundCodec,
@@ -280,6 +280,11 @@ class VideoGenerator(_Generator):
         on_step: OnStep | None = None,
     ) -> list[Clip]:
         return self._make(None, n, seed, steps, batch_size, policy, on_step)
+
+    def read(self, mode: str, path: Path) -> Clip:
+        """What a mode needs of a film, or a picture; see `given.read_given`."""
+        settings = self._settings()
+        return read_given(path, mode, settings.frames / (settings.fps or USUAL_FPS))
 
     def window(self, mode: str, clip: Clip, box: Box | None = None) -> Given:
         """What a mode is given of a clip; see `given.window_of`."""

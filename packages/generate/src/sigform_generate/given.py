@@ -29,10 +29,24 @@ class Given:
     notes: list[str] = field(default_factory=list)
 
 
-def read_given(path: Path) -> Clip:
-    """A clip, or a picture as a clip of one frame. Raises InputError for what is neither."""
+SPARE = 1.0
+"""Seconds of a film that are read beyond what a mode needs: frames come when they come."""
+
+
+def read_given(path: Path, mode: str, seconds: float) -> Clip:
+    """What a mode needs of a film for a window of so many seconds, or a picture as one frame.
+
+    A long film is never held. Raises InputError for what is neither film nor picture.
+    """
+    first = 0.0 if mode == "animate" else seconds + SPARE
+    last = None
+    if mode == "predict":
+        first, last = None, seconds + SPARE
     try:
-        return read_clip(path, sound=False)
+        clip = read_clip(path, seconds=first, last=last, sound=False)
+        if len(clip.frames) > 1 or mode == "animate" or not clip.part:
+            return clip
+        return read_clip(path, sound=False)  # frames are so rare that there are few
     except InputError:
         if path.suffix.lower() in SUFFIXES:
             raise

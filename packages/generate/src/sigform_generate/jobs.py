@@ -21,7 +21,7 @@ from sigform_core.device import set_threads
 from sigform_generate.batch import Job, Piece, Record
 from sigform_generate.catalogue import SHIPPED
 from sigform_generate.generator import AVGenerator, ImageGenerator, VideoGenerator, of_kind
-from sigform_generate.given import Given, read_given
+from sigform_generate.given import Given
 from sigform_generate.masks import Box
 from sigform_generate.media import Clip, read_clip, write_clip, write_wav
 from sigform_generate.pictures import clip_sheet, grid, read_image, write_png
@@ -56,7 +56,7 @@ def generate(
     given = None
     if isinstance(maker, VideoGenerator) and job.given is not None:
         box = None if job.mask is None else Box(*job.mask)
-        given = maker.window(job.mode, read_given(job.given), box)
+        given = maker.window(job.mode, maker.read(job.mode, job.given), box)
         for note in given.notes:
             on_note(f"{job.given}: {note}")
     settings = settings_of(job, maker.name, maker.model)

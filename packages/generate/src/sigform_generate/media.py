@@ -10,6 +10,7 @@ import contextlib
 import io
 import itertools
 import json
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -46,7 +47,8 @@ class Clip:
     """Moving pictures with or without sound.
 
     frames (T, H, W, 3) uint8, `times` (T,) in seconds from the start if they are not evenly spaced,
-    audio (C, N) float32 in [-1, 1]; `settings` is what `write_clip` was given.
+    audio (C, N) float32 in [-1, 1]; `settings` is what `write_clip` was given, `part` is "first"
+    or "last" where the file has more.
     """
 
     frames: NDArray[np.uint8]
@@ -56,6 +58,7 @@ class Clip:
     name: str = "clip"
     times: NDArray[np.float64] | None = field(default=None, repr=False)
     settings: dict[str, Any] | None = None
+    part: str = ""
 
     @property
     def seconds(self) -> float:
@@ -72,13 +75,15 @@ def read_clip(
     path: Path,
     *,
     seconds: float | None = None,
+    last: float | None = None,
     sound: bool = True,
     shaped: Callable[[NDArray[np.uint8]], NDArray[np.uint8]] | None = None,
 ) -> Clip:
     """Read a film or GIF, at most its first `seconds`, with its first audio track if it has one.
 
-    shaped: what becomes of each frame (H, W, 3) as it is decoded, so that a long film is never
-    held at its full size. Raises InputError for what is no film, has no pictures, or is broken.
+    last: keep the frames of so many seconds at the end, and all sound. shaped: what becomes of
+    each frame (H, W, 3) as it is decoded. With any of the three a long film is never held at its
+    full size. Raises InputError for what is no film, has no pictures, or is broken.
     """
     from av import AudioFrame, VideoFrame
 
@@ -86,8 +91,9 @@ def read_clip(
         video = _moving(container, path)
         audio = container.streams.audio[0] if sound and container.streams.audio else None
         ours = _read_note(container.metadata)
-        frames: list[NDArray[np.uint8]] = []
+        frames: deque[NDArray[np.uint8]] = deque()
         times: list[float] = []
+        part = ""
         pieces: list[NDArray[np.float32]] = []
         sizes: set[tuple[int, ...]] = set()
         planes, heard, late = _planes(audio), 0, 0.0
@@ -101,22 +107,27 @@ def read_clip(
                         heard += part.samples
                 elif not isinstance(frame, VideoFrame):
                     continue
-                elif seconds is None or not times or _time(frame, times) < seconds:
+                elif seconds is None or not times or _time(frame, times) - times[0] < seconds:
                     times.append(_time(frame, times))
                     pixels = to_rgb(frame)
                     sizes.add(pixels.shape)
                     pixels = pixels[: ours.get("height"), : ours.get("width")]
                     frames.append(np.array(pixels) if shaped is None else shaped(pixels))
-                elif audio is None or heard >= seconds * audio.rate:
-                    break
+                    while last is not None and times[-1] - times[-len(frames)] > last:
+                        frames.popleft()
+                        part = "last"
+                else:
+                    part = "first"
+                    if audio is None or heard >= seconds * audio.rate:
+                        break
             if planes is not None:
                 pieces += [np.asarray(p.to_ndarray(), np.float32) for p in planes.resample(None)]
         if not frames:
             raise InputError(f"{path}: has no frames that can be read")
         promised = ours.get("frames") or (video.frames if "mp4" in container.format.name else 0)
         # Others' edit lists may leave out some; a file cut short lacks more.
-        if seconds is None and len(frames) < (1 if "frames" in ours else 0.9) * promised:
-            raise InputError(f"{path}: broken video ({len(frames)} of {promised} frames)")
+        if seconds is None and len(times) < (1 if "frames" in ours else 0.9) * promised:
+            raise InputError(f"{path}: broken video ({len(times)} of {promised} frames)")
         rate = audio.rate if audio is not None else None
         fps = _rate(video, times)
     if len(sizes) > 1:
@@ -136,8 +147,9 @@ def read_clip(
         audio=samples,
         sample_rate=rate if samples is not None else None,
         name=str(path),
-        times=np.array(times) - times[0],
+        times=(np.array(times) - times[0])[-len(frames) :],
         settings=ours.get("settings"),
+        part=part,
     )
 
 
