@@ -285,7 +285,8 @@ def test_av_dit_of_the_papers_width_takes_ten_steps_and_is_sampled_from(tmp_path
     save_network(Path("dit.safetensors"), backbone, {})
     del backbone
     words = ("train", "av", "set", "-o", "run", *PUBLISHED, "--start", "dit.safetensors",
-             "--latents", pictures, "--sound-latents", sounds, "--frames", 4, "--size", 128)  # fmt: skip
+             "--latents", pictures, "--sound-latents", sounds, "--frames", 4,
+             "--size", 128)  # fmt: skip
     told = command(*words, "--steps", 10, "--batch-size", 1, "--json")
     assert told.records[-1]["steps"] == 10
     assert math.isfinite(told.records[-1]["metrics"]["val_loss"])
