@@ -25,7 +25,7 @@ from sigform_kit.errors import InputError
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt")
 
 EXTRAS = {
-    "latent": ("diffusers", "weights that work on latents (published VDT and DiT)"),
+    "latent": ("diffusers", "networks over latents (published VDT, DiT; --recipe published)"),
     "metrics": ("torch_fidelity", "FID and KID with Inception features"),
 }
 
