@@ -9,7 +9,6 @@ uses the images it has made twice.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from sigform_core.averaging import averaged, follow
 from sigform_core.device import generator
 from sigform_core.reference import load_reference
 from sigform_core.training import OnProgress, StepSampler, TrainSettings, fit
@@ -160,7 +160,7 @@ class GanModule(lightning.LightningModule):
         self.automatic_optimization = False
         self.generator = generator
         self.discriminator = discriminator
-        self.average = copy.deepcopy(generator).requires_grad_(False).eval()
+        self.average = averaged(generator)
         self.recipe = recipe
         self.on_samples = on_samples
         self.register_buffer("taken", torch.zeros((), dtype=torch.int64))
@@ -196,7 +196,8 @@ class GanModule(lightning.LightningModule):
         self.manual_backward(fooled)
         made_by.step()
         self.discriminator.requires_grad_(True)
-        self._move_average(len(real) * self.trainer.world_size)
+        keep = 0.5 ** (len(real) * self.trainer.world_size / recipe.half_life)
+        follow(self.average, self.generator, keep, step)
         self.taken += 1
         self.log_dict({"d_loss": judged.detach(), "g_loss": fooled.detach()})
 
@@ -242,14 +243,6 @@ class GanModule(lightning.LightningModule):
         ):
             for group in optimizer.param_groups:
                 group["lr"] = rate * min(1.0, left)
-
-    @torch.no_grad()
-    def _move_average(self, images: int) -> None:
-        keep = 0.5 ** (images / self.recipe.half_life)
-        # Early averages would be mostly the start.
-        keep = min(keep, (1 + int(self.taken)) / (10 + int(self.taken)))
-        for mean, value in zip(self.average.parameters(), self.generator.parameters(), strict=True):
-            mean.lerp_(value, 1 - keep)
 
     def samples(self, count: int) -> Tensor:
         """Images of the averaged generator, vector k by seed + k: (count, 3, H, W) in [-1, 1]."""

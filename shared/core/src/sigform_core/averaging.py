@@ -27,14 +27,13 @@ class AveragedModule(lightning.LightningModule, Generic[AnyNetwork]):
     """`network` learns; `average`, in eval mode, follows it after every step of the optimizer.
 
     `averaging` is the share of the average that a step keeps, 0 to 1. What is frozen from the
-    start is in memory once.
+    start is in memory once. Modules that step several optimizers use `averaged` and `follow`.
     """
 
     def __init__(self, network: AnyNetwork, averaging: float) -> None:
         super().__init__()
         self.network = network
-        frozen = {id(value): value for value in network.parameters() if not value.requires_grad}
-        self.average = copy.deepcopy(network, frozen).requires_grad_(False).eval()
+        self.average = averaged(network)
         self.averaging = averaging
 
     def optimizer_step(
@@ -48,16 +47,27 @@ class AveragedModule(lightning.LightningModule, Generic[AnyNetwork]):
         # Here, since after Ctrl-C a step is saved before `on_train_batch_end` would be called.
         self.follow(self.global_step + 1)
 
-    @torch.no_grad()
     def follow(self, step: int) -> None:
         """Move the average towards the network as it is after `step` steps."""
-        # Early averages would be mostly the start.
-        keep = min(self.averaging, (1 + step) / (10 + step))
-        torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
-            list(self.average.parameters()), list(self.network.parameters()), 1 - keep
-        )
-        for mean, value in zip(self.average.buffers(), self.network.buffers(), strict=True):
-            mean.copy_(value)
+        follow(self.average, self.network, self.averaging, step)
+
+
+def averaged(network: AnyNetwork) -> AnyNetwork:
+    """A copy to keep the average in, in eval mode; what is frozen is the network's own."""
+    frozen = {id(value): value for value in network.parameters() if not value.requires_grad}
+    return copy.deepcopy(network, frozen).requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def follow(average: nn.Module, network: nn.Module, averaging: float, step: int) -> None:
+    """Move `average`, of which at most the share `averaging` stays, to `network` after `step`."""
+    # Early averages would be mostly the start.
+    keep = min(averaging, (1 + step) / (10 + step))
+    torch._foreach_lerp_(  # pyright: ignore[reportPrivateImportUsage]
+        list(average.parameters()), list(network.parameters()), 1 - keep
+    )
+    for mean, value in zip(average.buffers(), network.buffers(), strict=True):
+        mean.copy_(value)
 
 
 def averaged_state(checkpoint: Path) -> dict[str, Tensor]:
