@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from generate.codecs import Shrinking
 from torch import Tensor
 
 from sigform_core.training import TrainingInterrupted
@@ -216,6 +217,18 @@ def test_a_folders_clips_are_conformed_and_one_is_held_out(tmp_path: Path) -> No
     assert load_network(fitted.weights).sampling == replace(
         small_sampling(16, 4), schedule="linear", prediction="start", variance="fixed_large"
     )
+
+
+def test_one_codec_alone_is_refused(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "clips.npz", 4)
+    with pytest.raises(ValueError, match="one of codec and sound_codec is None; needs both or"):
+        fit_av(sources, tmp_path / "run", QUICK, size=32, frames=4, codec=Shrinking())
+
+
+def test_clips_of_another_size_are_named(tmp_path: Path) -> None:
+    sources = archive(tmp_path / "clips.npz", 4)
+    with pytest.raises(ValueError, match="makes clips of 4 x 3 x 16 x 16; those given are"):
+        fit_av(sources, tmp_path / "run", QUICK, size=32, frames=4, config=TINY)
 
 
 def test_silent_clips_are_nothing_to_learn_from(tmp_path: Path) -> None:

@@ -150,6 +150,14 @@ def test_only_the_first_seconds_are_read(tmp_path: Path) -> None:
     assert clip.audio.shape == (1, 8000)
 
 
+def test_only_the_last_seconds_are_kept(tmp_path: Path) -> None:
+    write_clip(tmp_path / "a.mp4", film(20), 10)
+    whole, end = read_clip(tmp_path / "a.mp4"), read_clip(tmp_path / "a.mp4", last=0.55)
+    np.testing.assert_array_equal(end.frames, whole.frames[-6:])
+    assert (end.seconds, end.fps, end.part) == (whole.seconds, whole.fps, "last")
+    assert (whole.part, read_clip(tmp_path / "a.mp4", last=9).part) == ("", "")
+
+
 def test_frames_are_shaped_as_they_come(tmp_path: Path) -> None:
     write_clip(tmp_path / "a.mp4", film(5, 31, 33), 10)
     seen = []
