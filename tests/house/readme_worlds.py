@@ -84,10 +84,24 @@ def eeg(folder: Path) -> None:
 
 
 def generate(folder: Path) -> None:
-    """Files and folders with nothing in them: the commands are read, not run."""
-    for name in ("first8.mp4", "photo.png", "my_photos/1.jpg", "my_clips/1.mp4"):
-        (folder / name).parent.mkdir(exist_ok=True)
-        (folder / name).touch()
+    """Photographs, clips with sound, half a clip, and the shipped network as a run."""
+    from superres.commands import picture
+
+    from sigform_generate.bouncing import bouncing_clip
+    from sigform_generate.media import write_clip
+
+    picture(folder / "photo.png", height=72, width=80)
+    for number in range(24):
+        picture(folder / f"my_photos/{number}.jpg", height=72, width=80, seed=number)
+    (folder / "my_clips").mkdir()
+    for number, name in enumerate(["clip.mp4", *(f"my_clips/{number}.mp4" for number in range(5))]):
+        clip = bouncing_clip(number)
+        sound = {"audio": clip.audio[None], "sample_rate": clip.sample_rate}
+        write_clip(folder / name, clip.frames, clip.fps, **sound)
+    write_clip(folder / "first8.mp4", bouncing_clip(9).frames[:8], 15)
+    weights = ROOT / "packages/generate/src/sigform_generate/weights/styleswin-64.safetensors"
+    (folder / "run").mkdir()
+    shutil.copy(weights, folder / "run" / "weights.safetensors")
 
 
 def nothing(folder: Path) -> None:

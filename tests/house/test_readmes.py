@@ -34,8 +34,7 @@ ONLY_READ = {
     "-w mossformer2-": "downloads the authors' weights",
     "sigform studio": "serves until it is stopped",
     "sigform-studio": "serves until it is stopped",
-    "sigform-generate": "tests/generate runs it on small networks",
-    "sigform generate": "tests/generate runs it on small networks",
+    "--latents": "needs the weights of an autoencoder",
 }
 """Parts of commands that are not run, and why."""
 
@@ -56,6 +55,13 @@ SMALLER = {
     "sigform-upscale scan.tif": "--width 100",
     "sigform-decode train": "--epochs 1 --batch-size 8",
     "sigform-decode stream": "--speed 100",
+    "sigform-generate image": "-n 2",
+    "sigform-generate (video|av)": "-n 1 --steps ddim2",
+    "sigform-generate project": "-n 2 --seconds 0.5 --fps 4",
+    "sigform-generate train": "--size 32 --steps 2 --batch-size 4 --validate-every 1",
+    "sigform-generate train (video|av)": "--frames 4",
+    "sigform-generate train av": "--backbone-steps 1",
+    "sigform-generate evaluate": "-n 8",
 }
 """What is added so that a command takes seconds, by how it begins."""
 
@@ -266,7 +272,7 @@ PYTHON = [
     pytest.param(
         Line(readme, text),
         id=readme.parent.name,
-        marks=[pytest.mark.slow] if readme.parent.name == "forecast" else [],
+        marks=[pytest.mark.slow] if readme.parent.name in ("forecast", "generate") else [],
     )
     for readme in READMES
     if "packages" in readme.parts
@@ -276,8 +282,6 @@ PYTHON = [
 
 @pytest.mark.parametrize("line", PYTHON)
 def test_its_python_runs(line: Line, world: Path) -> None:
-    if line.place == "packages/generate/README.md":
-        pytest.skip("tests/generate runs it on small networks")
     exec(compile(line.text, line.place, "exec"), names_of(line.place))
     assert world.is_dir()
 
