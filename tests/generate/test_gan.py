@@ -57,7 +57,9 @@ def test_writes_weights_and_tells_of_them(files: list[Path], tmp_path: Path) -> 
     assert not list((tmp_path / "run").glob("*.part"))
 
 
-@pytest.mark.parametrize("change", [{}, {"consistency": 10.0, "fresh_images": True}])
+@pytest.mark.parametrize(
+    "change", [{}, {"augmented": True}, {"consistency": 10.0, "fresh_images": True}]
+)
 def test_going_on_ends_where_one_run_does(files: list[Path], tmp_path: Path, change) -> None:
     recipe = dataclasses.replace(RECIPE, **change)
     whole = fit_images(files, tmp_path / "whole", recipe, size=SIZE)

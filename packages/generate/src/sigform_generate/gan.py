@@ -70,10 +70,10 @@ class GanRecipe:
     generator_rate: float = 8e-4
     discriminator_rate: float = 8e-4
     decay_from: float = 0.7  # share of the steps after which rates fall to 0
-    r1: float = 0.5  # weight of the gradient penalty
+    r1: float = 1.0  # weight of the gradient penalty
     r1_every: int = 16  # steps
     consistency: float = 0.0  # weight of balanced consistency; 0 leaves it out
-    augmented: bool = True  # both networks see augmented images only
+    augmented: bool = False  # both networks see augmented images only: for long trainings on few
     fresh_images: bool = False  # the generator's step makes images of its own
     half_life: float = 3_000  # images after which the average keeps half of what it was
     flip: bool = True  # mirrored images are as good
