@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,7 +22,7 @@ from sigform_eeg.batch import (
 from sigform_kit.batch import stage_progress, threads_of
 from sigform_kit.commands import App, complete_path
 from sigform_kit.errors import InputError, UsageError
-from sigform_kit.options import Common, common_options
+from sigform_kit.options import Common, Source, common_options
 from sigform_kit.running import run
 
 app = App(
@@ -43,16 +41,6 @@ EXAMPLE_RECIPE = {"epochs": 16.0, "batch_size": 8}
 """Of --example where nothing else is said: half a minute of training."""
 
 POSITIVE = click.FloatRange(0, min_open=True)
-
-
-class Source(click.Path):
-    """A file or folder to read; a missing one is refused before anything is imported."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        return path
 
 
 weights_option = click.option(
@@ -74,17 +62,7 @@ runs_option = click.option(
 )  # fmt: skip
 
 
-def add(name: str) -> Callable[[click.Command], click.Command]:
-    """Register a command of the app under a name."""
-
-    def register(command: click.Command) -> click.Command:
-        app.add_command(command, name)
-        return command
-
-    return register
-
-
-@add("run")
+@app.add("run")
 @click.command("run", short_help="Decode recordings, window after window; this is the default.")
 @click.argument(
     "words", nargs=-1, required=True, metavar="[MODEL] RECORDING...",
@@ -124,7 +102,7 @@ def run_command(
     work_through(job, tasks_for(names, common, output=output, annotate=annotate), common)
 
 
-@add("stream")
+@app.add("stream")
 @click.command(short_help="Decode a stream as it comes: a file in real time, or LSL.")
 @click.argument("model", required=False, metavar="[MODEL]", shell_complete=complete_path)
 @weights_option
@@ -201,7 +179,7 @@ def stream(
         )
 
 
-@add("train")
+@app.add("train")
 @click.command(short_help="Train a network on recordings and test it by folds.")
 @click.argument("folder", type=FILE, required=False, metavar="[FOLDER]")
 @events_option
@@ -370,7 +348,7 @@ class Folds:
         self.common.console.detail(f"training {number} of {count}: {name}")
 
 
-@add("evaluate")
+@app.add("evaluate")
 @click.command(short_help="Test a model on recordings whose cues are known.")
 @click.argument(
     "words", nargs=-1, required=True, metavar="[MODEL] FOLDER", shell_complete=complete_path
@@ -445,7 +423,7 @@ def evaluate(
         common.console.say("subject alignment saw all trials first; only online is causal")
 
 
-@add("info")
+@app.add("info")
 @click.command(short_help="Say what a recording, a folder of them or a model holds.")
 @click.argument("word", metavar="FILE|FOLDER|MODEL", shell_complete=complete_path)
 @common_options("json")
@@ -457,7 +435,7 @@ def info(word: str, common: Common) -> None:
     common.console.result(record, "\n".join(lines_of(record)))
 
 
-@add("models")
+@app.add("models")
 @click.command(short_help="List the shipped models.")
 @common_options("json")
 def models(common: Common) -> None:
@@ -470,7 +448,7 @@ def models(common: Common) -> None:
     common.console.table(rows, list(rows[0]))
 
 
-@add("doctor")
+@app.add("doctor")
 @click.command(short_help="Check that this machine is fit for decoding.")
 @common_options("json")
 def doctor(common: Common) -> int:

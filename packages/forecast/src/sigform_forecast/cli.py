@@ -180,17 +180,7 @@ horizon_option = click.option(
 )
 
 
-def add(name: str) -> Callable[[click.Command], click.Command]:
-    """Register a command of the app under a name."""
-
-    def register(command: click.Command) -> click.Command:
-        app.add_command(command, name)
-        return command
-
-    return register
-
-
-@add("forecast")
+@app.add("forecast")
 @click.command(short_help="Forecast the next rows of each FILE; this is the default.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @horizon_option
@@ -217,7 +207,7 @@ def forecast(
     work_through(job, tasks_for(files, output, plot, not no_report, like_input, common), common)
 
 
-@add("inspect")
+@app.add("inspect")
 @click.command(short_help="Say how FILE is understood and what is wrong with it.")
 @click.argument("file", type=Source())
 @columns_options
@@ -233,7 +223,7 @@ def inspect(file: Path, common: Common, **options: Any) -> None:
     common.console.result(found.record(), found.text())
 
 
-@add("train")
+@app.add("train")
 @click.command(short_help="Fit a forecaster on FILE and save it.")
 @click.argument("file", type=Source())
 @horizon_option
@@ -304,7 +294,7 @@ def train(
     )
 
 
-@add("predict")
+@app.add("predict")
 @click.command(short_help="Forecast each FILE with a saved model.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @click.option("--model", type=Source(), required=True,
@@ -330,7 +320,7 @@ def predict(
     work_through(job, tasks_for(files, output, plot, not no_report, like_input, common), common)
 
 
-@add("backtest")
+@app.add("backtest")
 @click.command(short_help="Measure every method on the tail of FILE.")
 @click.argument("file", type=Source())
 @horizon_option
@@ -372,7 +362,7 @@ def backtest(
     common.console.result({**report.to_dict(), "file": output}, report.summary() + wrote)
 
 
-@add("plot")
+@app.add("plot")
 @click.command(short_help="Draw a forecast again, with its history.")
 @click.argument("file", type=Source(), metavar="FORECAST.csv")
 @click.option("--history", type=Source(), help="File that was forecast.")
@@ -405,7 +395,7 @@ def plot(
     common.console.result({"plot": target}, f"wrote {target}")
 
 
-@add("info")
+@app.add("info")
 @click.command(short_help="Say what a saved model or checkpoint holds.")
 @click.argument("file", type=Source())
 @common_options("json")
@@ -447,7 +437,7 @@ def info(file: Path, common: Common) -> None:
     common.console.result(record, "\n".join([*lines, "", fitted.report.summary()]))
 
 
-@add("models")
+@app.add("models")
 @click.command(short_help="List the methods and where they come from.")
 @common_options("json")
 def models(common: Common) -> None:
@@ -468,7 +458,7 @@ def models(common: Common) -> None:
     common.console.table(rows, list(rows[0]))
 
 
-@add("doctor")
+@app.add("doctor")
 @click.command(short_help="Check that this machine is fit for forecasting.")
 @common_options("json")
 def doctor(common: Common) -> int:
@@ -479,7 +469,7 @@ def doctor(common: Common) -> int:
     return run_checks(standard_checks(*names, cache=cache_folder()), common.console)
 
 
-@add("benchmark")
+@app.add("benchmark")
 @click.command(short_help="Train and test in the paper's protocol.")
 @click.option("--data", type=FILE, required=True, help="Folder of the benchmark's CSV files.")
 @click.option("--dataset", default="ETTh1", show_default=True, help="File name without .csv.")

@@ -12,8 +12,8 @@ import click
 
 from sigform_kit.batch import stage_progress, threads_of
 from sigform_kit.commands import App, complete_path
-from sigform_kit.errors import InputError, InputsFailedError, UsageError
-from sigform_kit.options import Common, common_options
+from sigform_kit.errors import InputsFailedError, UsageError
+from sigform_kit.options import Common, Source, common_options
 from sigform_kit.running import run
 from sigform_speech.batch import FORMATS, Job, speakers_of, tasks_for, work_through
 
@@ -27,16 +27,6 @@ app = App(
 FILE = click.Path(path_type=Path)
 ARCHITECTURES = ("mossformer-small", "mossformer", "mossformer2")
 LIBRIMIX = ("train-100", "train-360")
-
-
-class Source(click.Path):
-    """A file or folder to read; a missing one is refused before anything is imported."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        return path
 
 
 class Format(click.Choice[str]):
@@ -60,17 +50,7 @@ speakers_option = click.option(
 )  # fmt: skip
 
 
-def add(name: str) -> Callable[[click.Command], click.Command]:
-    """Register a command of the app under a name."""
-
-    def register(command: click.Command) -> click.Command:
-        app.add_command(command, name)
-        return command
-
-    return register
-
-
-@add("separate")
+@app.add("separate")
 @click.command(short_help="Separate the speakers of each recording; this is the default.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @speakers_option
@@ -108,7 +88,7 @@ def separate(
     work_through(job, tasks, common)
 
 
-@add("evaluate")
+@app.add("evaluate")
 @click.command(short_help="Measure a separation against its references: SI-SDR and others.")
 @click.argument("source", type=Source(), required=False, metavar="[MIXTURE|FOLDER]")
 @click.option("-r", "--reference", "references", type=Source(), multiple=True, metavar="FILE",
@@ -184,7 +164,7 @@ def evaluate(
         raise InputsFailedError(result.failures, len(result.rows) + len(result.failures))
 
 
-@add("train")
+@app.add("train")
 @click.command(short_help="Train a network on recordings of single speakers.")
 @click.argument("folder", type=Source(), metavar="FOLDER")
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), default="mossformer-small",
@@ -317,7 +297,7 @@ class Validations:
         self.last = score
 
 
-@add("models")
+@app.add("models")
 @click.command(short_help="List the weights: shipped ones and those that authors offer.")
 @click.option("--fetch", metavar="NAME", help="Download published weights, once, and say where.")
 @common_options("json")
@@ -340,7 +320,7 @@ def models(fetch: str | None, common: Common) -> None:
     common.console.table(rows, list(rows[0]))
 
 
-@add("info")
+@app.add("info")
 @click.command(short_help="Say what a recording or a weight file holds.")
 @click.argument("file", type=Source())
 @common_options("json")
@@ -352,7 +332,7 @@ def info(file: Path, common: Common) -> None:
     common.console.result(record, "\n".join(lines_of(record)))
 
 
-@add("export")
+@app.add("export")
 @click.command(short_help="Write weights as a checkpoint that other programs load.")
 @click.argument("weights", metavar="NAME|PATH", shell_complete=complete_path)
 @click.argument("target", type=FILE, metavar="OUT.pt")
@@ -378,7 +358,7 @@ def export(weights: str, target: Path, common: Common) -> None:
     common.console.result({"weights": source, "output": target}, f"wrote {target}")
 
 
-@add("doctor")
+@app.add("doctor")
 @click.command(short_help="Check that this machine is fit for separating.")
 @common_options("json")
 def doctor(common: Common) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import click
 
 from sigform_kit.batch import stage_progress, threads_of
 from sigform_kit.commands import App, complete_path
-from sigform_kit.errors import InputError, UsageError
-from sigform_kit.options import Common, common_options
+from sigform_kit.errors import UsageError
+from sigform_kit.options import Common, Source, common_options
 from sigform_kit.running import run
 from sigform_superres.batch import (
     COMPARISONS,
@@ -34,16 +33,6 @@ app = App(
 
 FILE = click.Path(path_type=Path)
 ARCHITECTURES = ("craft", "dlgsanet-tiny", "dlgsanet-light", "dlgsanet")
-
-
-class Source(click.Path):
-    """A file or folder to read; a missing one is refused before anything is imported."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        return path
 
 
 class Format(click.Choice[str]):
@@ -89,17 +78,7 @@ ensemble_option = click.option(
 )  # fmt: skip
 
 
-def add(name: str) -> Callable[[click.Command], click.Command]:
-    """Register a command of the app under a name."""
-
-    def register(command: click.Command) -> click.Command:
-        app.add_command(command, name)
-        return command
-
-    return register
-
-
-@add("upscale")
+@app.add("upscale")
 @click.command(short_help="Upscale each picture, animation or video; this is the default.")
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", shell_complete=complete_path)
 @scale_option
@@ -149,7 +128,7 @@ def upscale(
     work_through(job, tasks, common)
 
 
-@add("evaluate")
+@app.add("evaluate")
 @click.command(short_help="Measure PSNR and SSIM on a folder of large pictures.")
 @click.argument("folder", type=Source(), metavar="DIR")
 @scale_option
@@ -203,7 +182,7 @@ def evaluate(
         common.console.table([dict(zip(header, row, strict=True)) for row in cells], header)
 
 
-@add("train")
+@app.add("train")
 @click.command(short_help="Train a network on a folder of pictures.")
 @click.argument("folder", type=Source(), metavar="FOLDER")
 @click.option("--architecture", type=click.Choice(ARCHITECTURES), default="craft",
@@ -296,7 +275,7 @@ def train(
     )
 
 
-@add("models")
+@app.add("models")
 @click.command(short_help="List the weights: shipped ones and those that authors offer.")
 @common_options("json")
 def models(common: Common) -> None:
@@ -307,7 +286,7 @@ def models(common: Common) -> None:
     common.console.table(list_models(), columns)
 
 
-@add("info")
+@app.add("info")
 @click.command(short_help="Say what a picture or a weight file holds.")
 @click.argument("file", type=Source())
 @common_options("json")
@@ -319,7 +298,7 @@ def info(file: Path, common: Common) -> None:
     common.console.result(record, "\n".join(lines_of(record)))
 
 
-@add("export")
+@app.add("export")
 @click.command(short_help="Write weights as a checkpoint that other programs load.")
 @click.argument("weights", metavar="NAME|FILE", shell_complete=complete_path)
 @click.argument("target", type=FILE, metavar="OUT.pth")
@@ -342,7 +321,7 @@ def export(weights: str, target: Path, common: Common) -> None:
     common.console.result({"weights": source, "output": target}, f"wrote {target}")
 
 
-@add("doctor")
+@app.add("doctor")
 @click.command(short_help="Check that this machine is fit for upscaling.")
 @common_options("json")
 def doctor(common: Common) -> int:

@@ -92,6 +92,15 @@ class App(click.Group):
         self.distribution = distribution
         self.default = default
 
+    def add(self, name: str) -> Callable[[click.Command], click.Command]:
+        """Registers the decorated command under a name."""
+
+        def register(command: click.Command) -> click.Command:
+            self.add_command(command, name)
+            return command
+
+        return register
+
     def late(self, name: str, target: str, help: str) -> None:
         """Adds the command at "package.module:attribute", imported when it is called."""
         self.add_command(LateCommand(name, target, help))

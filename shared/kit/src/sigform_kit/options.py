@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from click.core import ParameterSource
 
 from sigform_kit.config import load_config
 from sigform_kit.console import Console
-from sigform_kit.errors import UsageError
+from sigform_kit.errors import InputError, UsageError
 from sigform_kit.outputs import Policy
 
 Result = TypeVar("Result")
@@ -60,6 +61,16 @@ class Common:
     def console(self) -> Console:
         """The console of this command, as --json, -v and -q ask for it."""
         return Console(json=self.json, verbosity=-1 if self.quiet else self.verbose)
+
+
+class Source(click.Path):
+    """A file or folder to read; a missing one is refused before anything is imported."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(os.fsdecode(super().convert(value, param, ctx)))
+        if not path.exists():
+            raise InputError(f"{path}: no such file or folder")
+        return path
 
 
 class Device(click.ParamType):
