@@ -67,10 +67,10 @@ class GanRecipe:
 
     steps: int = 20_000
     batch_size: int = 8
-    generator_rate: float = 8e-4
-    discriminator_rate: float = 8e-4
-    decay_from: float = 0.7  # share of the steps after which rates fall to 0
-    r1: float = 1.0  # weight of the gradient penalty
+    generator_rate: float = 3e-4
+    discriminator_rate: float = 4e-4
+    decay_from: float = 0.4  # share of the steps after which rates fall to 0
+    r1: float = 4.0  # weight of the gradient penalty
     r1_every: int = 16  # steps
     consistency: float = 0.0  # weight of balanced consistency; 0 leaves it out
     augmented: bool = False  # both networks see augmented images only: for long trainings on few
