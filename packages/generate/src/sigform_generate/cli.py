@@ -15,8 +15,8 @@ from sigform_generate.batch import FORMATS, MODES, Job, pieces_of, work_through
 from sigform_generate.full_size import MODELS, settle
 from sigform_kit.batch import is_folder, stage_progress
 from sigform_kit.commands import App, complete_path
-from sigform_kit.errors import InputError, UsageError
-from sigform_kit.options import Common, common_options
+from sigform_kit.errors import UsageError
+from sigform_kit.options import Common, Source, common_options
 from sigform_kit.outputs import check_targets
 from sigform_kit.running import run
 
@@ -28,16 +28,6 @@ app = App(
 )
 
 FILE = click.Path(path_type=Path)
-
-
-class Source(click.Path):
-    """A file or folder to read; a missing one is refused before anything is imported."""
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        path = Path(os.fsdecode(super().convert(value, param, ctx)))
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        return path
 
 
 class Steps(click.ParamType):
