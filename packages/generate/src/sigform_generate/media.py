@@ -72,7 +72,7 @@ class Clip:
 
 
 def read_clip(
-    path: Path,
+    path: str | Path,
     *,
     seconds: float | None = None,
     last: float | None = None,
@@ -87,6 +87,7 @@ def read_clip(
     """
     from av import AudioFrame, VideoFrame
 
+    path = Path(path)
     with _opened(path) as container:
         video = _moving(container, path)
         audio = container.streams.audio[0] if sound and container.streams.audio else None
@@ -281,7 +282,7 @@ def _read_note(metadata: dict[str, str]) -> dict[str, Any]:
 
 
 def write_clip(
-    path: Path,
+    path: str | Path,
     frames: NDArray[np.uint8],
     fps: float | Fraction,
     *,
@@ -296,7 +297,8 @@ def write_clip(
     comment as JSON, with the exact size and lengths, by which `read_clip` gives back exactly
     T frames and N samples (Opus: at 48 kHz). suffix: where that of `path` is none of these.
     """
-    suffix = (suffix or path.suffix).lower()
+    place = Path(path)
+    suffix = (suffix or place.suffix).lower()
     if suffix not in SUFFIXES:
         raise ValueError(f"suffix is {suffix!r}; needs {', '.join(SUFFIXES)}")
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
@@ -321,7 +323,7 @@ def write_clip(
         note["settings"] = settings
     comment = json.dumps(note)
     if suffix == ".gif":
-        _write_gif(path, frames, rate, comment)
+        _write_gif(place, frames, rate, comment)
         notes = [] if audio is None else ["a GIF has no sound"]
         steps = 100 / rate
         return notes if steps.denominator == 1 else [*notes, "GIF times are whole hundredths of s"]
@@ -332,7 +334,7 @@ def write_clip(
     # In memory first: a full disk then is an error of one write, not one inside FFmpeg.
     film = io.BytesIO()
     _write_film(film, suffix, frames, rate, audio if "samples" in note else None, note, comment)
-    path.write_bytes(film.getvalue())
+    place.write_bytes(film.getvalue())
     return notes
 
 
