@@ -14,9 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
+import torch
 from torch import nn
+
+from sigform_core.device import generator
 
 OnProgress = Callable[[int, int | None, dict[str, float]], None]
 Network = TypeVar("Network", bound=nn.Module)
@@ -80,6 +83,38 @@ def eeg(run_dir: Path, devices: int, resume: bool, on_progress: OnProgress) -> o
     )  # fmt: skip
 
 
+def generate(run_dir: Path, devices: int, resume: bool, on_progress: OnProgress) -> object:
+    from generate.test_vdt import SMALL
+
+    from sigform_generate import diffusion_training as training
+    from sigform_generate.vdt import VDT
+
+    class Told(training.DiffusionModule):
+        """Timestep and noise are told by the clip: no process draws its own."""
+
+        def training_step(self, batch: training.Tensor, batch_index: int) -> torch.Tensor:
+            del batch_index
+            (clips,) = training.modalities(batch)
+            seeds = [int(1e6 * clip.abs().sum().item()) for clip in clips]
+            t = torch.tensor([seed % len(self.diffusion) for seed in seeds])
+            noises = [torch.randn(clips.shape[1:], generator=generator(seed)) for seed in seeds]
+            errors, bounds = self.losses(self.network, (clips,), t, (torch.stack(noises),))
+            return (errors * self.weight(t)).mean() + bounds.mean()
+
+    training.DiffusionModule = Told
+    torch.manual_seed(0)
+    clips = [torch.rand(5, 3, 4, 4) * 2 - 1 for _ in range(10)]
+    network = VDT(replace(SMALL, class_dropout_prob=0.0, learn_sigma=False))
+    recipe = training.DiffusionRecipe(
+        steps=12, batch_size=4, warm_up=2, validate_every=3, learning_rate=1e-2, averaging=0.5,
+        device="cpu", devices=devices,
+    )  # fmt: skip
+    return training.train_diffusion(
+        network, cast(Any, clips[:8]), cast(Any, clips[8:]), recipe, run_dir, resume=resume,
+        on_progress=on_progress,
+    )  # fmt: skip
+
+
 def without_draws(network: Network) -> Network:
     """The network without dropout, its batch norms with fixed means and variances."""
     for module in network.modules():
@@ -96,7 +131,7 @@ def _stay(mode: bool = True) -> None:
 
 
 TRAININGS: dict[str, Training] = {
-    "forecast": forecast, "superres": superres, "speech": speech, "eeg": eeg,
+    "forecast": forecast, "superres": superres, "speech": speech, "eeg": eeg, "generate": generate,
 }  # fmt: skip
 
 
