@@ -33,7 +33,7 @@ def decoder(architecture: str, align: Align) -> Decoder:
 
 
 def npz(path: Path, told: Trials | None = None) -> Path:
-    told = told or trials(count=COUNT)
+    told = trials(count=COUNT) if told is None else told
     np.savez(
         path,
         X=told.signals,
@@ -76,8 +76,16 @@ def test_epochs_of_mne_that_are_damaged_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"sub-3-epo\.fif: cannot be read as epochs: ") as caught:
         read_epochs(path)
     assert "\n" not in caught.value.format_message()
+    for name in ("text-epo.fif", "text.npz"):
+        (tmp_path / name).write_text("hi\n")
+        with pytest.raises(InputError, match="damaged, or of another kind") as caught:
+            read_epochs(tmp_path / name)
+        assert "pickle" not in caught.value.format_message()
     with pytest.raises(InputError, match="no such file"):
         read_epochs(tmp_path / "none-epo.fif")
+    empty = npz(tmp_path / "empty.npz", trials(count=COUNT).select([]))
+    with pytest.raises(InputError, match=r"empty\.npz: holds no epochs"):
+        read_epochs(empty)
 
 
 @pytest.mark.parametrize("align", ["online", "subject", "none"])

@@ -14,7 +14,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from sigform_eeg.channels import BadFinder, find_eeg, match, standard_name
-from sigform_eeg.recording import noted
+from sigform_eeg.recording import noted, reason
 from sigform_eeg.trials import Trials
 from sigform_kit.errors import InputError
 
@@ -39,7 +39,11 @@ def read_epochs(path: Path, subject: str | None = None) -> Trials:
     if not path.exists():
         raise InputError(f"{path}: no such file")
     subject = subject or re.sub(r"[-_]epo$", "", path.name.split(".")[0])
-    return _read_npz(path, subject) if path.suffix.lower() == ".npz" else _read_fif(path, subject)
+    read = _read_npz if path.suffix.lower() == ".npz" else _read_fif
+    trials = read(path, subject)
+    if not len(trials):
+        raise InputError(f"{path}: holds no epochs")
+    return trials
 
 
 def mend(trials: Trials, channels: Sequence[str] | None) -> tuple[Trials, list[str]]:
@@ -62,8 +66,13 @@ def _read_npz(path: Path, subject: str) -> Trials:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as held:
             parts = {name: held[name] for name in held.files}
-    except (OSError, ValueError, BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: cannot be read as epochs (.npz): {error}") from error
+    except (ValueError, BadZipFile, EOFError) as error:
+        # NumPy's own words would advise to load what must never be loaded.
+        raise InputError(
+            f"{path}: cannot be read as epochs: damaged, or of another kind than .npz"
+        ) from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read as epochs: {reason(error)}") from error
     missing = [name for name in ("X", "y", "sfreq", "tmin", "ch_names") if name not in parts]
     if missing:
         raise InputError(f"{path}: lacks {', '.join(missing)}; needs X, y, sfreq, tmin, ch_names")
@@ -93,10 +102,7 @@ def _read_fif(path: Path, subject: str) -> Trials:
             signals = held.get_data(picks=np.array(list(rows.values())), verbose="WARNING")
     except Exception as error:
         # Readers of damaged files raise whatever they stumble over.
-        why = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"{path}: cannot be read as epochs: {why[0].strip()}") from error
-    if not len(signals):
-        raise InputError(f"{path}: holds no epochs that were kept")
+        raise InputError(f"{path}: cannot be read as epochs: {reason(error)}") from error
     names = {code: name for name, code in held.event_id.items()}
     codes = np.unique(held.events[:, 2])
     return Trials(

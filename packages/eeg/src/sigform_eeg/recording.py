@@ -154,7 +154,7 @@ def open_raw(path: Path) -> tuple[BaseRaw, list[str]]:
             raw = mne.io.read_raw(path, preload=False, verbose="WARNING")
     except Exception as error:
         # Readers of damaged files raise whatever they stumble over.
-        raise InputError(f"{path}: cannot be read as a recording: {_reason(error)}") from error
+        raise InputError(f"{path}: cannot be read as a recording: {reason(error)}") from error
     return raw, notes
 
 
@@ -168,7 +168,7 @@ def read_rows(raw: BaseRaw, picks: Sequence[int], begin: int, end: int, where: s
             rows = raw.get_data(picks=np.array(picks), start=begin, stop=end, verbose="WARNING")
     except Exception as error:
         at = begin / raw.info["sfreq"]
-        raise InputError(f"{where}: cannot be read at {at:.1f} s: {_reason(error)}") from error
+        raise InputError(f"{where}: cannot be read at {at:.1f} s: {reason(error)}") from error
     return (np.asarray(rows) * 1e6).astype(np.float32)
 
 
@@ -235,7 +235,7 @@ def _check_edf(path: Path) -> None:
         )
 
 
-def _reason(error: Exception) -> str:
+def reason(error: Exception) -> str:
     """The first line of a message written for a reader, else that the file is not as it should."""
     lines = str(error).strip().splitlines()
     if lines and isinstance(error, ValueError | RuntimeError | OSError | ImportError):

@@ -5,6 +5,7 @@ there and replaces it; given none it takes a whole sequence. So the stream and t
 are one code, and the caller's state is never changed.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Self
@@ -40,14 +41,14 @@ class StreamState:
         return type(self)(moved, self.batch)
 
 
-class Streamed(nn.Module):
+class Streamed(nn.Module, ABC):
     """A layer with a memory, kept under `key` in a carry."""
 
     key: str = ""
 
+    @abstractmethod
     def start(self, batch: int, like: Tensor) -> dict[str, Tensor]:
         """The memory before the first token, on the device and in the dtype of `like`."""
-        raise NotImplementedError
 
 
 def name_streams(network: nn.Module) -> None:

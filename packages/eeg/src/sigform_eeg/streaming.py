@@ -138,8 +138,47 @@ def open_source(
     )  # fmt: skip
 
 
-class FileSource(Source):
-    """A recording, piece by piece; with `speed` each chunk comes when its last sample would."""
+class _Played(Source):
+    """What is there already, chunk by chunk; with `speed` each comes when its last sample would."""
+
+    def __init__(
+        self,
+        where: str,
+        channels: tuple[str, ...],
+        sample_rate: float,
+        notes: Sequence[str],
+        speed: float | None,
+        chunk_seconds: float,
+    ) -> None:
+        self.where = where
+        self.channels = channels
+        self.sample_rate = sample_rate
+        self.notes = tuple(notes)
+        self._speed = speed
+        self._step = max(1, round(chunk_seconds * sample_rate))
+        self._closed = False
+        self._begun: float | None = None
+        self._given = 0  # samples
+
+    def close(self) -> None:
+        self._closed = True
+
+    def _chunks(self, block: Float) -> Iterator[Float]:
+        if self._begun is None:
+            self._begun = time.perf_counter()
+        for first in range(0, block.shape[1], self._step):
+            if self._closed:
+                return
+            chunk = block[:, first : first + self._step]
+            self._given += chunk.shape[1]
+            if self._speed is not None:
+                due = self._begun + self._given / self.sample_rate / self._speed
+                time.sleep(max(0.0, due - time.perf_counter()))
+            yield chunk
+
+
+class FileSource(_Played):
+    """A recording, piece by piece."""
 
     def __init__(
         self,
@@ -148,34 +187,19 @@ class FileSource(Source):
         speed: float | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> None:
-        self.where = recording.where
-        self.channels = recording.channels
-        self.sample_rate = recording.rate
-        self.notes = recording.notes
+        super().__init__(
+            recording.where, recording.channels, recording.rate, recording.notes, speed,
+            chunk_seconds,
+        )  # fmt: skip
         self._recording = recording
-        self._speed = speed
-        self._step = max(1, round(chunk_seconds * recording.rate))
-        self._closed = False
 
     def __iter__(self) -> Iterator[Float]:
-        begun, given = time.perf_counter(), 0
         for block in self._recording.blocks():
-            for first in range(0, block.shape[1], self._step):
-                if self._closed:
-                    return
-                chunk = block[:, first : first + self._step]
-                given += chunk.shape[1]
-                if self._speed is not None:
-                    due = begun + given / self.sample_rate / self._speed
-                    time.sleep(max(0.0, due - time.perf_counter()))
-                yield chunk
-
-    def close(self) -> None:
-        self._closed = True
+            yield from self._chunks(block)
 
 
-class EpochSource(Source):
-    """Trials one after the other, each decoded by itself; paced as a recording is."""
+class EpochSource(_Played):
+    """Trials one after the other, each decoded by itself."""
 
     def __init__(
         self,
@@ -185,36 +209,18 @@ class EpochSource(Source):
         speed: float | None = None,
         chunk_seconds: float = CHUNK_SECONDS,
     ) -> None:
-        self.where = trials.subject
-        self.channels = trials.channels
-        self.sample_rate = trials.sample_rate
-        self.notes = tuple(notes)
+        super().__init__(
+            trials.subject, trials.channels, trials.sample_rate, notes, speed, chunk_seconds
+        )
         self.trials = trials
-        self._speed = speed
-        self._step = max(1, round(chunk_seconds * trials.sample_rate))
-        self._closed = False
 
     def parts(self) -> Iterator[Iterable[Float]]:
-        begun = time.perf_counter()
-        for number, trial in enumerate(self.trials.signals):
-            yield self._chunks(trial, number * trial.shape[1], begun)
+        for trial in self.trials.signals:
+            yield self._chunks(trial)
 
     def __iter__(self) -> Iterator[Float]:
         for part in self.parts():
             yield from part
-
-    def _chunks(self, trial: Float, given: int, begun: float) -> Iterator[Float]:
-        for first in range(0, trial.shape[1], self._step):
-            if self._closed:
-                return
-            chunk = trial[:, first : first + self._step]
-            if self._speed is not None:
-                due = (given + first + chunk.shape[1]) / self.sample_rate / self._speed
-                time.sleep(max(0.0, begun + due - time.perf_counter()))
-            yield chunk
-
-    def close(self) -> None:
-        self._closed = True
 
 
 class LslSource(Source):
